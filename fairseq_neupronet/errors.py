@@ -5,6 +5,9 @@ import sys
 from traceback import extract_tb
 
 _WORKER_MARK = "Original Traceback (most recent call last):"
+# What torch says where another process of the training is gone: gloo in words, others by the kind of error.
+_LOST_PEER_WORDS = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Timed out waiting")
+_LOST_PEER_KINDS = ("DistBackendError", "DistNetworkError", "DistStoreError")
 
 
 class InputError(ValueError):
@@ -36,11 +39,21 @@ def _is_users_mistake(kind: type[BaseException], error: BaseException) -> bool:
     )
 
 
+def _has_lost_peer(kind: type[BaseException], error: BaseException) -> bool:
+    words = issubclass(kind, RuntimeError) and any(words in str(error) for words in _LOST_PEER_WORDS)
+    return words or kind.__name__ in _LOST_PEER_KINDS
+
+
 def _print_sentence(kind, error, traceback):
     # What torch.load raises on a damaged or foreign file depends on the file's bytes.
     frames = extract_tb(traceback)
     if any(frame.name == "load" and frame.filename.endswith("torch/serialization.py") for frame in frames):
         sentence = "the checkpoint is damaged, or holds more than tensors and plain containers; use another file"
+    elif _has_lost_peer(kind, error):
+        sentence = (
+            "another process of this training has ended, or cannot be reached; start the same command in all of them "
+            "again, and the training resumes from its last checkpoint"
+        )
     elif _is_users_mistake(kind, error):
         sentence = sentence_of(error)
     else:

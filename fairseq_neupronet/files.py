@@ -8,12 +8,13 @@ from fairseq_neupronet.errors import InputError
 
 
 @contextlib.contextmanager
-def atomic_file(path, mode: str = "w"):
+def atomic_file(path, mode: str = "w", synced: bool = False):
     """Open a temporary neighbour of ``path`` for writing and rename it onto ``path`` once complete.
 
     Args:
         path: the file to write; missing parent folders are made.
         mode: ``"w"`` (UTF-8 text, ``\\n`` line ends) or ``"wb"``.
+        synced: whole or absent after a power cut too, at the price of waiting for the disk.
 
     Raises:
         InputError: the file cannot be written (full disk, no permission, a folder in the way).
@@ -26,10 +27,45 @@ def atomic_file(path, mode: str = "w"):
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, mode, **text) as stream:
             yield stream
+            if synced:
+                stream.flush()
+                os.fsync(stream.fileno())
         os.replace(temporary, path)
+        if synced:
+            _sync_folder(path.parent)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror or error}); free the disk or choose a folder "
                          "you may write to") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def sweep_temporaries(folder) -> None:
+    """Remove what killed processes of this machine left of :func:`atomic_file` in a folder and below."""
+    for path in Path(folder).rglob(".*.tmp"):
+        process = path.name.rsplit(".", 2)[1]
+        if process.isdigit() and not _runs(int(process)):
+            path.unlink(missing_ok=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the folder's names on the disk; a system that cannot open folders writes them with the files."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

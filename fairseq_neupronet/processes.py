@@ -4,32 +4,27 @@ import os
 
 import torch
 import torch.distributed as dist
-from fairseq.distributed import utils as fairseq_utils
-from fairseq.utils import move_to_cpu
 
 from fairseq_neupronet.errors import InputError
 
 _LAUNCHERS = {"RANK", "SLURM_JOB_NODELIST"}  # variables of torchrun and Slurm
 
-_gather_through_gpu = fairseq_utils.all_gather_list
+
+def process_number() -> int:
+    """Of this worker process, from 0 up."""
+    return dist.get_rank() if dist.is_initialized() else 0
 
 
 def is_master() -> bool:
     """Whether this process writes what is written once."""
-    return not dist.is_initialized() or dist.get_rank() == 0
+    return process_number() == 0
 
 
-def gather_lists_without_gpu() -> None:
-    """Let fairseq gather Python objects over processes on a machine without a GPU; its buffer is a CUDA tensor."""
-    fairseq_utils.all_gather_list = _all_gather_list
-
-
-def _all_gather_list(data, group=None, max_size=16384) -> list:
-    if torch.cuda.is_available():
-        return _gather_through_gpu(data, group, max_size)
-    gathered = [None] * dist.get_world_size(group)
-    dist.all_gather_object(gathered, move_to_cpu(data), group)
-    return gathered
+def share_buffers(model: torch.nn.Module) -> None:
+    """Give all worker processes the running statistics, and other buffers, of the first."""
+    if dist.is_initialized() and dist.get_world_size() > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, 0)
 
 
 def check_processes(config) -> None:

@@ -100,11 +100,14 @@ class TrainingRun(Callback):
             config.common.user_dir = str(Path(fairseq_neupronet.__file__).parent)
 
     def on_job_start(self, config: DictConfig, **kwargs) -> None:
+        from fairseq_neupronet import stop_signals
+        from fairseq_neupronet.fairseq_patches import patch_fairseq
+
         folder = Path(HydraConfig.get().runtime.output_dir)
         settings = _settings(config)
         record = folder / "training.json"
         if record.is_file():
-            earlier = json.loads(record.read_text(encoding="utf-8"))
+            earlier = _read(record)
             changed = sorted(_changed(earlier["settings"], settings))
             if changed:
                 _refuse(
@@ -114,6 +117,9 @@ class TrainingRun(Callback):
             if earlier["finished"]:
                 print(f"neupronet: finished already: {folder}; nothing to do (remove the folder to train again)")
                 raise SystemExit(0)
+        patch_fairseq()
+        if not config.get("distributed_training", {}).get("distributed_no_spawn", False):
+            stop_signals.forward_to_processes()
         if not _is_first_process(config):
             return
         if record.is_file():
@@ -125,6 +131,11 @@ class TrainingRun(Callback):
             folder = Path(HydraConfig.get().runtime.output_dir)
             _write(folder / "training.json", _settings(config), finished=True)
             print(f"neupronet: finished: {folder}")
+        from fairseq_neupronet.stop_signals import EXIT_CODE
+
+        # Where fairseq started the processes, and they have been told to stop.
+        if getattr(job_return._return_value, "exit_code", None) == EXIT_CODE:
+            raise SystemExit(EXIT_CODE)
 
 
 def _is_first_process(config: DictConfig) -> bool:
@@ -175,6 +186,13 @@ def _check_best_metric(config: DictConfig, task) -> None:
     raise InputError(f"checkpoint.best_checkpoint_metric={wanted}: {reason}; known are {', '.join(known)}")
 
 
+def _read(record: Path) -> dict:
+    try:
+        return json.loads(record.read_text(encoding="utf-8"))
+    except ValueError:
+        _refuse(f"{record}: is damaged; delete it, and the same command goes on with the checkpoints beside it")
+
+
 def _write(record: Path, settings: dict, finished: bool) -> None:
-    with atomic_file(record) as file:
+    with atomic_file(record, synced=True) as file:
         json.dump({"finished": finished, "settings": settings}, file, indent=2, default=str)

@@ -1,9 +1,12 @@
 """Files that are either whole or absent."""
 
+import os
+import subprocess
+
 import pytest
 
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.files import atomic_file
+from fairseq_neupronet.files import atomic_file, sweep_temporaries
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path):
@@ -26,3 +29,14 @@ def test_a_file_in_the_way_is_one_sentence(tmp_path):
     message = r"a.file.txt: cannot be written \(.*\); free the disk or choose a folder"
     with pytest.raises(InputError, match=message), atomic_file(tmp_path / "a/file.txt") as stream:
         stream.write("")
+
+
+def test_what_a_killed_process_left_is_swept_away_and_what_another_writes_is_not(tmp_path):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    kept = [f".a.npy.{os.getpid()}.tmp", ".b.npy.1.tmp", ".c.tmp", "d.npy.tmp", "e.npy"]
+    for name in (*kept, f".f.npy.{ended.pid}.tmp"):
+        (tmp_path / "features").mkdir(exist_ok=True)
+        (tmp_path / "features" / name).write_text("")
+    sweep_temporaries(tmp_path)
+    assert sorted(path.name for path in (tmp_path / "features").iterdir()) == sorted(kept)

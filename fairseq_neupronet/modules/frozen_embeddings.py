@@ -22,10 +22,10 @@ class FrozenEmbeddings:
         """
         rows = self._rows.setdefault(split, {})
         clips = index.tolist()
-        missing = [place for place, clip in enumerate(clips) if clip not in rows]
-        if missing:
-            for place, row in zip(missing, embed(missing), strict=True):
-                rows[clips[place]] = row
+        for place, clip in enumerate(clips):
+            if clip not in rows:
+                # Alone: the last digits depend on the clips in a pass, and a resumed training meets them in others.
+                rows[clip] = embed([place])[0]
         return torch.stack([rows[clip] for clip in clips])
 
     def clear(self) -> None:

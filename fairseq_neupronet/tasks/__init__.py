@@ -9,9 +9,9 @@ import fairseq_neupronet.tasks.spectrogram_pretraining  # noqa: F401
 from fairseq_neupronet.allocator import keep_freed_memory
 from fairseq_neupronet.data.loader_threads import finish_loaders_at_exit
 from fairseq_neupronet.errors import show_sentences
-from fairseq_neupronet.processes import gather_lists_without_gpu
+from fairseq_neupronet.fairseq_patches import patch_fairseq
 
 keep_freed_memory()
 show_sentences()
 finish_loaders_at_exit()
-gather_lists_without_gpu()
+patch_fairseq()

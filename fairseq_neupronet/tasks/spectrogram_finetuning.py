@@ -4,13 +4,10 @@ import logging
 import zlib
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Optional  # fairseq's argument parser reads these forms only
 
 import numpy as np
 import torch
-from fairseq.dataclass import ChoiceEnum
-from fairseq.logging import metrics
 from fairseq.tasks import register_task
 from omegaconf import open_dict
 
@@ -21,28 +18,31 @@ from fairseq_neupronet.backbones.weights import (
     load_pretraining,
     read_pretraining,
 )
+from fairseq_neupronet.data.enrolment import path_keys
 from fairseq_neupronet.data.labels import read_classes, read_labels
 from fairseq_neupronet.data.manifest import Manifest
+from fairseq_neupronet.data.packed import ClipNames
+from fairseq_neupronet.data.recordings import read_recordings
 from fairseq_neupronet.data.spectrogram_dataset import SpectrogramDataset
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.evaluation.clip_outputs import ClipOutputs, Evaluation, evaluate
 from fairseq_neupronet.evaluation.metrics import metric_names
-from fairseq_neupronet.evaluation.protocols import PROTOCOLS
-from fairseq_neupronet.evaluation.results import write_results
+from fairseq_neupronet.evaluation.protocols import Protocol, group_clips
 from fairseq_neupronet.modules.profile_bank import embed_split
-from fairseq_neupronet.processes import is_master
 from fairseq_neupronet.tasks.spectrogram_pretraining import SpectrogramPretrainingTask, SpectrogramTaskConfig, _agree
+from fairseq_neupronet.tasks.subset_evaluation import SubsetEvaluation
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
 class SpectrogramFinetuningConfig(SpectrogramTaskConfig):
-    protocol: ChoiceEnum(PROTOCOLS) = field(
+    protocol: str = field(
         default="full",
-        metadata={"help": "how clips are grouped in evaluation: single, each alone; batch, as the official code, by "
-                  "the batch they happen to be in; full, with all clips of the profile in the split"},
+        metadata={"help": "how clips are grouped in evaluation: single, each alone; batch, by the batch they happen to "
+                  "be in; batch-N, the same in batches of N, longest clips first, as the official code; full, with all "
+                  "clips of the profile in the split; enrol-N, with N others of them"},
     )  # fmt: skip
+    protocol_seed: int = field(default=1, metadata={"help": "enrol-N: of the draw of the other clips"})
     normal_class: str = field(
         default="normal",
         metadata={"help": "the class that sensitivity, specificity and icbhi_score are relative to; without a class of "
@@ -65,11 +65,8 @@ class SpectrogramFinetuningTask(SpectrogramPretrainingTask):
 
     def __init__(self, cfg: SpectrogramFinetuningConfig):
         super().__init__(cfg)
-        self._network = self._criterion = None
-        self._subset = ""
-        self._batches: list[ClipOutputs] = []
-        self._evaluated: tuple[tuple[int, ...], Evaluation] | None = None
-        self._written: set[str] = set()
+        Protocol.parse(cfg.protocol)
+        self.evaluation = SubsetEvaluation(self)
         self._valid_steps = 0
         self._training_batches: tuple[SpectrogramDataset, tuple, dict] | None = None
 
@@ -137,6 +134,31 @@ class SpectrogramFinetuningTask(SpectrogramPretrainingTask):
         rng = np.random.default_rng((seed, zlib.crc32(split.encode())))
         return replace(manifest, profiles=rng.permutation(manifest.profiles))
 
+    def group(self, dataset: SpectrogramDataset) -> None:
+        """Set the groups of the protocol."""
+        protocol = Protocol.parse(self.cfg.protocol)
+        if protocol.kind == "batch":
+            dataset.batch_clips = protocol.number
+        if protocol.kind == "batch" or dataset.manifest.profiles is None:
+            return
+        keys = recording = None
+        if protocol.kind == "enrol":
+            manifest, rows = dataset.manifest, dataset.rows
+            name_of = ClipNames(manifest.root)
+            keys = path_keys(name_of(manifest.clips[row]) for row in rows.tolist())
+            recording = read_recordings(manifest.path.with_suffix(".recording"), manifest)
+            recording = None if recording is None else recording[rows]
+        dataset.grouping = group_clips(
+            protocol, dataset.profiles, keys=keys, seed=self.cfg.protocol_seed, recording=recording
+        )
+
+    def build_dataset(self, split: str) -> SpectrogramDataset:
+        dataset = super().build_dataset(split)
+        heard_in_groups = self.cfg.profiling and self.cfg.profile_normalize and not dataset.training
+        if heard_in_groups and dataset.grouping is not None and dataset.grouping.enrolment is not None:
+            return dataset.paired()
+        return dataset
+
     # ---- model -----------------------------------------------------------------------------------------------
 
     def complete_model_config(self, cfg) -> None:
@@ -154,11 +176,6 @@ class SpectrogramFinetuningTask(SpectrogramPretrainingTask):
                         cfg[part][name] = pretrained[name]
 
     def build_model(self, cfg, from_checkpoint: bool = False):
-        if self.cfg.profiling and str(cfg.grouping) == "none" and str(self.cfg.protocol) != "single":
-            raise InputError(
-                f"task.protocol={self.cfg.protocol}: a model of model.grouping=none knows each clip alone; set "
-                "task.protocol=single"
-            )
         model = super().build_model(cfg, from_checkpoint)
         if from_checkpoint:
             return model
@@ -204,7 +221,7 @@ class SpectrogramFinetuningTask(SpectrogramPretrainingTask):
     # ---- evaluation ------------------------------------------------------------------------------------------
 
     def valid_step(self, sample, model, criterion):
-        self._network, self._criterion = model, criterion
+        self.evaluation.network, self.evaluation.criterion = model, criterion
         loss, sample_size, log = super().valid_step(sample, model, criterion)
         if log:
             log["_step"] = self._valid_steps
@@ -216,68 +233,11 @@ class SpectrogramFinetuningTask(SpectrogramPretrainingTask):
         return criterion.training
 
     def begin_valid_epoch(self, epoch, model) -> None:
-        self._batches.clear()
-        self._evaluated = None
-        # fairseq never resets this aggregator, and evaluation's figures are over all clips that it holds.
-        valid = metrics.get_meters("valid")
-        if valid is not None:
-            valid.load_state_dict([])
+        super().begin_valid_epoch(epoch, model)
+        self.evaluation.begin()
 
     def reduce_metrics(self, logging_outputs: list[dict], criterion) -> None:
-        if not any("_clips" in log for log in logging_outputs):
+        if any("_clips" in log for log in logging_outputs):
+            self.evaluation.add(logging_outputs)
+        else:
             super().reduce_metrics(logging_outputs, criterion)
-            return
-        # Workers take turns at the batches and each sends its own: back into the order of one process.
-        logging_outputs = sorted((log for log in logging_outputs if log), key=lambda log: log["_step"])
-        if logging_outputs[0]["_subset"] != self._subset:
-            self._subset = logging_outputs[0]["_subset"]
-            self._batches.clear()
-            self._evaluated = None
-        numbers = range(len(self._batches), len(self._batches) + len(logging_outputs))
-        self._batches.extend(log["_clips"] for log in logging_outputs)
-        self._log_evaluation(torch.tensor(list(numbers)), logging_outputs)
-
-    def _log_evaluation(self, numbers: torch.Tensor, logging_outputs: list[dict]) -> None:
-        """Metrics are derived from the outputs of all batches that an aggregator has seen, when it is asked."""
-        metrics.log_concat_tensor("_batches", numbers)
-        n_clips = sum(log["sample_size"] for log in logging_outputs)
-        for name in ("contrastive", "extra"):
-            total = float(sum(log[name] for log in logging_outputs))
-            metrics.log_scalar(f"_{name}", total / n_clips, n_clips)
-
-        def evaluated(meters) -> Evaluation:
-            return self._evaluate(tuple(meters["_batches"].tensor.tolist()))
-
-        def classification(meters) -> float:
-            evaluation = evaluated(meters)
-            total = self._criterion.classification_loss(evaluation.logits, evaluation.target)
-            return float(total) / len(evaluation.target)
-
-        metrics.log_derived("loss", lambda meters: self._criterion.combine(
-            classification(meters), meters["_contrastive"].avg, meters["_extra"].avg))  # fmt: skip
-        metrics.log_derived("loss_classification", classification)
-        if self.cfg.profiling:
-            metrics.log_derived("loss_contrastive", lambda meters: float(meters["_contrastive"].avg))
-        for name in metric_names(len(self.classes), self.normal):
-            metrics.log_derived(name, lambda meters, name=name: evaluated(meters).metrics[name])
-        metrics.log_derived("protocol", lambda meters: str(self.cfg.protocol))
-        self._write_when_complete(tuple(numbers.tolist()))
-
-    def _evaluate(self, numbers: tuple[int, ...]) -> Evaluation:
-        if self._evaluated is None or self._evaluated[0] != numbers:
-            batches = [self._batches[number] for number in numbers]
-            self._evaluated = numbers, evaluate(batches, self._network, str(self.cfg.protocol), self.normal)
-        return self._evaluated[1]
-
-    def _write_when_complete(self, numbers: tuple[int, ...]) -> None:
-        """Under fairseq-validate, which names the checkpoint and reduces a subset's batches at once."""
-        dataset = self.datasets.get(self._subset)
-        n_clips = sum(len(self._batches[number].index) for number in numbers)
-        wanted = self.cfg.results_path and self.cfg.path and self._subset not in self._written
-        if not wanted or not is_master() or dataset is None or n_clips != len(dataset):
-            return
-        # A second subset of the same command must not overwrite the first.
-        folder = Path(self.cfg.results_path) / (self._subset if self._written else "")
-        self._written.add(self._subset)
-        write_results(folder, self._evaluate(numbers), dataset, self.classes, str(self.cfg.protocol), self.cfg.path)
-        logger.info(f"{self._subset}: predictions.tsv and metrics.json of protocol {self.cfg.protocol} are in {folder}")

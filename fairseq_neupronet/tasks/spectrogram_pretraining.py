@@ -1,57 +1,28 @@
 """fairseq task ``spectrogram_pretraining``: spectrogram datasets, without labels."""
 
 import logging
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Optional  # fairseq's argument parser reads these forms only
 
 import torch
-from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.tasks import FairseqTask, register_task
-from omegaconf import II, MISSING, OmegaConf, open_dict
+from omegaconf import OmegaConf, open_dict
 
 from fairseq_neupronet.audio.recipe import FeatureRecipe
+from fairseq_neupronet.data.band_statistics import BandStatistics, BandSums
 from fairseq_neupronet.data.manifest import Manifest, read_manifest
+from fairseq_neupronet.data.mixup import Mixup
+from fairseq_neupronet.data.profile_normalization import ProfileNormalization
 from fairseq_neupronet.data.spec_augment import SpecAugment
 from fairseq_neupronet.data.spectrogram_dataset import SpectrogramDataset
 from fairseq_neupronet.errors import InputError
+from fairseq_neupronet.evaluation.grouping import Grouping
+from fairseq_neupronet.fairseq_patches import early_stopping_state, restore_early_stopping
+from fairseq_neupronet.processes import process_number, share_buffers
+from fairseq_neupronet.randomness import draws_of_batch
+from fairseq_neupronet.tasks.task_config import SpectrogramTaskConfig
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass
-class SpectrogramTaskConfig(FairseqDataclass):
-    data: str = field(default=MISSING, metadata={"help": "folder of the manifests; may be relative"})
-    profiling: bool = field(default=False, metadata={"help": "use the profiles of the manifests"})
-    normalize: bool = field(default=False, metadata={"help": "zero mean and unit variance per clip"})
-    max_sample_size: Optional[int] = field(
-        default=None, metadata={"help": "frames; longer clips are cut, at a random place in training"}
-    )
-    min_sample_size: Optional[int] = field(
-        default=None, metadata={"help": "frames; shorter clips are left out, labels included"}
-    )
-    padding: ChoiceEnum(["fixed", "batch"]) = field(
-        default="fixed",
-        metadata={"help": "fixed: every clip to the longest of the training split, so that results do not depend on "
-                  "the batch; batch: to the longest of the batch, as the official code, whose padding leaks"},
-    )  # fmt: skip
-    specaug: bool = field(default=False, metadata={"help": "SpecAugment and a roll in time, in training"})
-    frequency_mask: int = field(default=48, metadata={"help": "specaug: mel bands at most"})
-    time_mask: int = field(default=192, metadata={"help": "specaug: frames at most"})
-    time_roll: int = field(default=1024, metadata={"help": "specaug: frames of the roll at most"})
-    profile_batches: bool = field(
-        default=False, metadata={"help": "train on batches of profiles x clips, so that groups exist in a batch"}
-    )
-    clips_per_profile: int = field(default=4, metadata={"help": "profile_batches: clips of a profile at most"})
-    profiles_per_batch: Optional[int] = field(
-        default=None, metadata={"help": "profile_batches: profiles of a batch; unset: as many as batch_size holds"}
-    )
-    bfloat16: bool = field(
-        default=False,
-        metadata={"help": "forward pass in bfloat16 (autocast); weights, losses and optimiser stay in float32"},
-    )
-    seed: int = II("common.seed")
 
 
 @register_task("spectrogram_pretraining", dataclass=SpectrogramTaskConfig)
@@ -63,7 +34,10 @@ class SpectrogramPretrainingTask(FairseqTask):
 
     def __init__(self, cfg: SpectrogramTaskConfig):
         super().__init__(cfg)
+        if not 0 <= cfg.profile_normalize_prior < float("inf"):
+            raise InputError(f"task.profile_normalize_prior={cfg.profile_normalize_prior}: give frames from 0 up")
         self.trained_on: dict | None = None
+        self._band_sums: dict[str, BandSums] = {}
         # Our iterators serve one epoch. Workers that outlive it, fairseq's default, are ended by the garbage
         # collector, which closes their queues before they are told: 5 seconds lost for each, every epoch.
         with open_dict(cfg):
@@ -94,7 +68,9 @@ class SpectrogramPretrainingTask(FairseqTask):
 
     def read_manifest(self, split: str) -> Manifest:
         """A split's manifest, with profiles where the task needs them."""
-        return read_manifest(self.folder / f"{split}.tsv", self.cfg.profiling)
+        cfg = self.cfg
+        mixes_by_profile = cfg.mixup is not None and str(cfg.mixup_partners) != "any"
+        return read_manifest(self.folder / f"{split}.tsv", cfg.profiling or cfg.profile_normalize or mixes_by_profile)
 
     @property
     def data_state(self) -> dict:
@@ -117,12 +93,43 @@ class SpectrogramPretrainingTask(FairseqTask):
             "recipe": recipe.to_dict() if recipe else None,
         }
 
+    @cached_property
+    def band_statistics(self) -> BandStatistics:
+        """Of the training split: the checkpoint's where there is one, so that evaluation needs no training data.
+
+        Raises:
+            InputError: a checkpoint that was trained without them.
+        """
+        if self.trained_on is None:
+            return self.band_sums(self.build_dataset("train")).overall()
+        if "band_statistics" not in self.trained_on:
+            raise InputError(
+                "task.profile_normalize=true: the checkpoint was trained without it and does not know the training "
+                "split's statistics; leave it out, or train a model with it"
+            )
+        return BandStatistics.from_dict(self.trained_on["band_statistics"])
+
+    def band_sums(self, dataset: SpectrogramDataset) -> BandSums:
+        """Of each clip of a split; read from its files once."""
+        if dataset.subset not in self._band_sums:
+            self._band_sums[dataset.subset] = dataset.band_sums()
+        return self._band_sums[dataset.subset]
+
     def state_dict(self) -> dict:
-        return self.data_state
+        if not self.cfg.profile_normalize:
+            return self.data_state
+        return self.data_state | {"band_statistics": self.band_statistics.to_dict()}
 
     def load_state_dict(self, state_dict: dict) -> None:
         # An official checkpoint, converted without its data, knows its mel bands only.
         self.trained_on = {"fixed_frames": None, "recipe": None} | state_dict
+
+    def get_checkpoint_dict(self) -> dict:
+        """What fairseq stores for a task beside the model, as it wants it."""
+        return {type(self).__name__: {"early_stopping": early_stopping_state()}}
+
+    def set_checkpoint_dict(self, state: dict) -> None:
+        restore_early_stopping(state["early_stopping"])
 
     @property
     def fixed_frames(self) -> int | None:
@@ -165,11 +172,21 @@ class SpectrogramPretrainingTask(FairseqTask):
         return None
 
     def load_dataset(self, split: str, combine: bool = False, task_cfg=None, **kwargs) -> None:
+        self.datasets[split] = self.build_dataset(split)
+
+    def build_dataset(self, split: str) -> SpectrogramDataset:
+        """The clips of a split, as training or evaluation hears them."""
         cfg = self.cfg
         training = split.startswith("train")
         manifest = self.train_manifest if split == "train" else self.read_manifest(split)
         self.check_manifest(manifest)
-        self.datasets[split] = SpectrogramDataset(
+        normalization = None
+        if cfg.profile_normalize:
+            normalization = ProfileNormalization(
+                self.band_sums, lambda: self.band_statistics, cfg.profile_normalize_prior,
+                str(cfg.profile_normalize_clips) == "random",
+            )  # fmt: skip
+        dataset = SpectrogramDataset(
             manifest,
             self.read_targets(split, manifest),
             split,
@@ -181,9 +198,23 @@ class SpectrogramPretrainingTask(FairseqTask):
             min_sample_size=cfg.min_sample_size,
             normalize=cfg.normalize,
             augment=SpecAugment(cfg.frequency_mask, cfg.time_mask, cfg.time_roll) if cfg.specaug else None,
+            mixup=None if cfg.mixup is None else Mixup(cfg.mixup, str(cfg.mixup_partners)),
             clips_per_profile=cfg.clips_per_profile if training and cfg.profile_batches else None,
             profiles_per_batch=cfg.profiles_per_batch,
+            profile_normalization=normalization,
         )
+        if not training:
+            self.group(dataset)
+        return dataset
+
+    def group(self, dataset: SpectrogramDataset) -> None:
+        """Set the groups that evaluation hears clips in: all clips of the profile."""
+        if dataset.manifest.profiles is not None:
+            dataset.grouping = Grouping.partition(dataset.profiles)
+
+    def get_batch_iterator(self, dataset, *arguments, **options):
+        dataset.prepare()
+        return super().get_batch_iterator(dataset, *arguments, **options)
 
     def build_model(self, cfg, from_checkpoint: bool = False):
         if not from_checkpoint:
@@ -206,7 +237,13 @@ class SpectrogramPretrainingTask(FairseqTask):
             # A batch that fairseq gives to a worker without one, and that must not count: nobody may pool over it.
             strangers = -1 - torch.arange(len(sample["id"]), device=sample["net_input"]["profile"].device)
             sample = sample | {"net_input": sample["net_input"] | {"profile": strangers}}
-        return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+        with draws_of_batch(process_number()):
+            return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+
+    def begin_valid_epoch(self, epoch, model) -> None:
+        """All processes evaluate the model that is saved: running statistics are each process's own in training."""
+        super().begin_valid_epoch(epoch, model)
+        share_buffers(model)
 
     def valid_step(self, sample, model, criterion):
         # fairseq-validate gives an empty batch to a worker that has one less than others.
