@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.modules.classification_loss import class_alpha, focal_loss
+from fairseq_neupronet.modules.classification_loss import class_alpha, focal_loss, smoothed_targets, soft_focal_loss
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -74,3 +74,31 @@ def test_both_counts_are_named():
 def test_negative_gamma():
     with pytest.raises(InputError, match="gamma"):
         focal_loss(torch.zeros(1, 2), torch.tensor([0]), class_alpha(None, 2), -1)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 2.0])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_smoothed_and_mixed_labels_weigh_each_class_by_its_share(gamma, smoothing):
+    generator = torch.Generator().manual_seed(3)
+    logits = torch.randn(5, 4, generator=generator, dtype=torch.float64)
+    targets, partner = torch.tensor([0, 1, 2, 3, 3]), torch.tensor([1, 0, 2, 0, 4])
+    share = torch.tensor([0.5, 0.7, 1.0, 0.9, 1.0])
+    alpha = class_alpha([1, 2, 3, 4], 4).double()
+    distribution = smoothed_targets(targets, 4, smoothing, partner, share)
+    total = 0.0
+    for clip in range(5):
+        p = torch.softmax(logits[clip], 0)
+        for label in range(4):
+            q = float(share[clip]) * float(targets[clip] == label)
+            q += (1 - float(share[clip])) * float(targets[partner[clip]] == label)
+            q = (1 - smoothing) * q + smoothing / 4
+            total -= q * float((1 - p[label]) ** gamma * alpha[label] * p[label].log())
+    assert float(soft_focal_loss(logits, distribution, alpha, gamma)) == pytest.approx(total, rel=1e-6)
+
+
+def test_label_smoothing_is_that_of_torch():
+    generator = torch.Generator().manual_seed(4)
+    logits, targets = torch.randn(6, 5, generator=generator), torch.tensor([0, 1, 2, 3, 4, 4])
+    expected = torch.nn.functional.cross_entropy(logits, targets, label_smoothing=0.2, reduction="sum") / 5
+    loss = soft_focal_loss(logits, smoothed_targets(targets, 5, 0.2), class_alpha(None, 5), 0.0)
+    torch.testing.assert_close(loss, expected)

@@ -183,3 +183,24 @@ def test_another_number_of_loss_weights_than_two_is_refused_at_start(setting, na
     with pytest.raises(InputError, match=rf"criterion\.{name} has {len(weights)} number\(s\), two are wanted"):
         tiny.build_criterion(setting[0], **{name: weights})
 
+
+
+def test_smoothed_labels_and_mixtures_count_in_training_only(setting):
+    task, model, batch = setting
+    logits, target = logits_of(model, batch).double(), batch["target"]
+    partner, share = torch.arange(12).roll(1), torch.linspace(0.5, 1.0, 12)
+    total = 0.0
+    for clip in range(12):
+        own = torch.eye(3)[target[clip]] * share[clip] + torch.eye(3)[target[partner[clip]]] * (1 - share[clip])
+        total -= float(((0.7 * own + 0.3 / 3) * logits[clip].log_softmax(0)).sum() / 3)
+    criterion = tiny.build_criterion(task, label_smoothing=0.3, loss_weights=[1.0, 0.0])
+    mixed = {**batch, "mixed": {"partner": partner, "share": share}}
+    assert float(criterion.train()(model, mixed)[2]["classification"]) == pytest.approx(total, rel=1e-5)
+    plain = weighted_entropy(logits, target, [1 / 3] * 3)
+    assert float(criterion.eval()(model, batch)[2]["classification"]) == pytest.approx(plain, rel=1e-5)
+
+
+@pytest.mark.parametrize("smoothing", [-0.1, 1.0])
+def test_an_impossible_label_smoothing_is_refused(setting, smoothing):
+    with pytest.raises(InputError, match="criterion.label_smoothing"):
+        tiny.build_criterion(setting[0], label_smoothing=smoothing)

@@ -152,7 +152,7 @@ def test_loss_is_combined_from_its_parts(corpus):
     figures = tiny.validate(task, model, criterion, "valid")
     expected = 0.7 * figures["loss_classification"] + 0.3 * figures["loss_contrastive"]
     assert figures["loss"] == pytest.approx(expected, rel=1e-6)
-    evaluated = task._evaluated[1]
+    evaluated = task.evaluation.latest[1]
     entropy = -evaluated.logits.log_softmax(1)[torch.arange(len(evaluated.target)), evaluated.target].mean() / 3
     assert figures["loss_classification"] == pytest.approx(float(entropy), rel=1e-5)
 

@@ -35,6 +35,16 @@ def test_predictions_are_those_of_loose_features_and_name_the_clips(packed, plac
     assert "\ntest0.npy\t" in predictions[1]
 
 
+def test_enrolment_draws_the_same_clips_and_normalises_them_alike(packed, corpus):
+    heard = []
+    for data in (corpus, packed):
+        task = tiny.build_task(data, profile_normalize=True, profiling=True, protocol="enrol-2")
+        heard.append([(batch["id"].tolist(), batch["net_input"]["source"]) for batch in tiny.batches(task, "test")])
+    for (ids, source), (packed_ids, packed_source) in zip(*heard, strict=True):
+        assert ids == packed_ids
+        assert source.equal(packed_source)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_of_training_are_those_of_loose_features(packed, corpus, workers):
     drawn = []

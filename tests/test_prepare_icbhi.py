@@ -59,6 +59,13 @@ def _manifest(out, split):
     return rows.assign(label=(out / f"{split}.label").read_text().split())
 
 
+@pytest.mark.parametrize("split", ["train", "valid", "test"])
+def test_the_recording_of_each_cycle_is_its_wav_file(prepared, split):
+    out, _ = prepared
+    paths = _manifest(out, split).path
+    assert (out / f"{split}.recording").read_text().splitlines() == [path.split("/")[0] for path in paths]
+
+
 def test_manifests_by_the_official_split(prepared):
     out, printed = prepared
     made = recordings()

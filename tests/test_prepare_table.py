@@ -14,6 +14,8 @@ import soundfile
 
 from fairseq_neupronet.audio.recipe import FeatureRecipe
 from fairseq_neupronet.cli import main
+from fairseq_neupronet.data.manifest import read_manifest
+from fairseq_neupronet.data.recordings import read_recordings
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.preparation import extract, prepare
 from fairseq_neupronet.preparation.tables import read_table
@@ -51,6 +53,21 @@ def _refused(capsys, table, out, *more):
     assert sentence.startswith("neupronet: error: ")
     assert not list(Path(out).glob("*.tsv")) and not list(Path(out).glob("*.txt"))
     return sentence
+
+
+def test_a_recording_column_is_written_beside_the_manifest_and_goes_with_it(table, tmp_path):
+    out = tmp_path / "out"
+    frame = pd.read_csv(table)
+    frame.assign(recording=["r1", "r1", "", "r2", "r3", ""]).to_csv(table, index=False)
+    assert _prepare(table, out, "--n-mels", "16") == 0
+    written = [(out / f"{split}.recording").read_text() for split in ("train", "valid", "test")]
+    assert written == ["r1\nr1\n\n", "r2\nr3\n", "\n"]
+    codes = read_recordings(out / "train.recording", read_manifest(out / "train.tsv"))
+    assert codes[0] == codes[1] != codes[2]
+    frame.to_csv(table, index=False)
+    assert _prepare(table, out, "--n-mels", "16") == 0
+    assert not list(out.glob("*.recording"))
+    assert read_recordings(out / "train.recording", read_manifest(out / "train.tsv")) is None
 
 
 def test_layout_is_the_official_one(table, tmp_path):

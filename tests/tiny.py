@@ -139,7 +139,7 @@ def validate(task, model, criterion, split: str, batch_size: int = 8) -> dict:
 def evaluation(task, model, criterion, split: str, batch_size: int = 8):
     """What the task evaluated last, clips in manifest order: logits (N, K), targets (N,)."""
     validate(task, model, criterion, split, batch_size)
-    evaluated = task._evaluated[1]
+    evaluated = task.evaluation.latest[1]
     order = evaluated.index.argsort()
     return evaluated.logits[order], evaluated.target[order]
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.evaluation.clip_outputs import ClipOutputs
-from fairseq_neupronet.modules.classification_loss import class_alpha, focal_loss
+from fairseq_neupronet.modules.classification_loss import class_alpha, focal_loss, smoothed_targets, soft_focal_loss
 from fairseq_neupronet.modules.infonce import infonce_loss
 from fairseq_neupronet.modules.supcon import supcon_loss
 
@@ -28,6 +28,9 @@ class NeuProNetCriterionConfig(FairseqDataclass):
         metadata={"help": "of the classification and the contrastive term; without profiles neither is applied"},
     )
     gamma: float = field(default=0.0, metadata={"help": "focal exponent; 0: cross-entropy"})
+    label_smoothing: float = field(
+        default=0.0, metadata={"help": "share of a training label that is spread evenly over the classes, below 1"}
+    )
     batch_mask: bool = field(
         default=True, metadata={"help": "negatives across clips come from other profiles only, not just other clips"}
     )
@@ -59,21 +62,32 @@ class NeuProNetCriterion(FairseqCriterion):
         for name in ("loss_weights", "sup_contrast_weights"):
             if len(cfg[name]) != 2:
                 raise InputError(f"criterion.{name} has {len(cfg[name])} number(s), two are wanted")
+        if not 0 <= cfg.label_smoothing < 1:
+            raise InputError(f"criterion.label_smoothing={cfg.label_smoothing}: give a number from 0 up, below 1")
         self.register_buffer("alpha", class_alpha(cfg.class_weights, len(task.classes)), persistent=False)
 
     @classmethod
     def build_criterion(cls, cfg: NeuProNetCriterionConfig, task):
         return cls(cfg, task)
 
-    def classification_loss(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Sum over clips; ``logits`` (B, K), ``target`` (B,)."""
-        return focal_loss(logits, target, self.alpha.to(logits.device), self.cfg.gamma)
+    def classification_loss(self, logits: Tensor, target: Tensor, mixed: dict | None = None) -> Tensor:
+        """Sum over clips; ``logits`` (B, K), ``target`` (B,). Labels are smoothed in training only.
+
+        Args:
+            logits, target: see above.
+            mixed: ``partner`` (B,) and ``share`` (B,) of :class:`~fairseq_neupronet.data.mixup.Mixup`.
+        """
+        alpha, smoothing = self.alpha.to(logits.device), self.cfg.label_smoothing if self.training else 0.0
+        if not smoothing and not mixed:
+            return focal_loss(logits, target, alpha, self.cfg.gamma)
+        distribution = smoothed_targets(target, logits.shape[1], smoothing, **(mixed or {}))
+        return soft_focal_loss(logits, distribution, alpha, self.cfg.gamma)
 
     def forward(self, model, sample: dict, reduce: bool = True):
         """Loss (), sample size B, logging output; in evaluation the latter carries the clips' outputs."""
         net_input, target = sample["net_input"], sample["target"]
         output = model(**net_input, **_which_clips(model, sample))
-        classification = self.classification_loss(output.logits, target)
+        classification = self.classification_loss(output.logits, target, sample.get("mixed"))
         contrastive, without_across, n_anchors = self._contrastive(model, net_input, output.encoded)
         extra = self._extra_terms(model, net_input, output.fused, target)
         loss = self.combine(classification, contrastive, extra)

@@ -160,7 +160,8 @@ def _mistake(row: list[str], first: list[str], profiling: bool) -> str | None:
     if len(row) == 3 and profiling and not _OFFICIAL_SUFFIX.fullmatch(name[-_OFFICIAL_SUFFIX_LENGTH:]):
         return (
             f"no profile column, and the name {name!r} does not end like '_mel_2048_128.npy' for the official "
-            "rule; add the profile as fourth column or set task.profiling=false"
+            "rule; add the profile as fourth column, or do without profiles (task.profiling=false and "
+            "task.profile_normalize=false)"
         )
     return None
 

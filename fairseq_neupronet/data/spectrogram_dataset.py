@@ -7,18 +7,25 @@ import numpy as np
 import torch
 from fairseq.data import FairseqDataset
 
+from fairseq_neupronet.data.band_statistics import BandSums
 from fairseq_neupronet.data.clip_files import ClipFiles
+from fairseq_neupronet.data.enrolment import Enrolment
+from fairseq_neupronet.data.length_batches import batches_by_length
 from fairseq_neupronet.data.manifest import Manifest
+from fairseq_neupronet.data.mixup import Mixup
 from fairseq_neupronet.data.profile_batches import profile_batches
+from fairseq_neupronet.data.profile_normalization import ProfileNormalization
 from fairseq_neupronet.data.spawn_shared import SpawnShared
 from fairseq_neupronet.data.spec_augment import SpecAugment
 from fairseq_neupronet.data.spectrogram import crop, normalize
 from fairseq_neupronet.data.splitmix import uniforms
 from fairseq_neupronet.errors import InputError
+from fairseq_neupronet.evaluation.grouping import Grouping
 
 logger = logging.getLogger(__name__)
 
-_DRAWS = 1 + SpecAugment.DRAWS  # the crop's, and then the augmentation's
+_DRAWS = 1 + SpecAugment.DRAWS + Mixup.DRAWS  # the crop's, the augmentation's, the mixture's
+_CROP, _AUGMENT, _MIX = 0, slice(1, 1 + SpecAugment.DRAWS), slice(1 + SpecAugment.DRAWS, _DRAWS)
 
 
 class SpectrogramDataset(SpawnShared, FairseqDataset):
@@ -36,8 +43,15 @@ class SpectrogramDataset(SpawnShared, FairseqDataset):
         max_sample_size, min_sample_size: frames; longer clips are cut, shorter ones are left out.
         normalize: zero mean and unit variance per clip.
         augment: applied in training.
+        mixup: applied after it, in training.
         clips_per_profile: batches of profile chunks of this size; None batches by length.
         profiles_per_batch: chunks per batch; None fills the batch size.
+        profile_normalization: zero mean and unit variance of each mel band over the clips of a profile.
+
+    Attributes:
+        grouping: the groups that evaluation hears clips in; None: by batch.
+        batch_clips: clips of a batch of evaluation, whatever is asked for; None: what is asked for.
+        pairs: the lists whose members the items are, where :meth:`paired` made them.
 
     Raises:
         InputError: no clip is long enough, or profile batches without profiles.
@@ -60,8 +74,10 @@ class SpectrogramDataset(SpawnShared, FairseqDataset):
         min_sample_size: int | None = None,
         normalize: bool = False,
         augment: SpecAugment | None = None,
+        mixup: Mixup | None = None,
         clips_per_profile: int | None = None,
         profiles_per_batch: int | None = None,
+        profile_normalization: ProfileNormalization | None = None,
     ):
         super().__init__()
         self.manifest, self.targets, self.subset = manifest, targets, subset
@@ -69,7 +85,12 @@ class SpectrogramDataset(SpawnShared, FairseqDataset):
         self.profiling = profiling and manifest.profiles is not None
         self.fixed_frames, self.max_sample_size = fixed_frames, max_sample_size
         self.normalize, self.augment = normalize, augment if training else None
+        self.mixup = mixup if training else None
         self.clips_per_profile, self.profiles_per_batch = clips_per_profile, profiles_per_batch
+        self.profile_normalization, self._statistics = profile_normalization, None
+        self.grouping: Grouping | None = None
+        self.batch_clips: int | None = None
+        self.pairs: Enrolment | None = None
         self.rows = np.flatnonzero(manifest.frames >= (min_sample_size or 0))
         frames = manifest.frames[self.rows]
         limits = (fixed_frames, max_sample_size, np.iinfo(np.int64).max)
@@ -99,7 +120,9 @@ class SpectrogramDataset(SpawnShared, FairseqDataset):
     @property
     def repeats(self) -> bool:
         """Whether what a network gets of a clip is the same in every epoch and every batch."""
-        return self.fixed_frames is not None and self.augment is None and not self._draws_crops
+        changes = self.augment is not None or self.mixup is not None or self._draws_crops
+        heard_alike = self.fixed_frames is not None and not changes
+        return heard_alike and (self._statistics is None or self._statistics.repeats)
 
     @property
     def profiles(self) -> np.ndarray:
@@ -108,9 +131,32 @@ class SpectrogramDataset(SpawnShared, FairseqDataset):
 
     def for_evaluation(self) -> "SpectrogramDataset":
         """The same items as evaluation has them: cut at their start, not augmented, batched by length."""
+        self.prepare()
         twin = copy.copy(self)
-        twin.training, twin.augment, twin._draws_crops, twin.clips_per_profile = False, None, False, None
+        twin.training, twin.augment, twin.mixup = False, None, None
+        twin._draws_crops, twin.clips_per_profile = False, None
+        if self._statistics is not None:
+            twin._statistics = self._statistics.for_evaluation()
         return twin
+
+    def paired(self) -> "SpectrogramDataset":
+        """Every clip in every group that has it: the items are the members of the grouping's lists."""
+        twin = copy.copy(self)
+        twin.pairs, twin.grouping = self.grouping.enrolment, self.grouping.paired()
+        twin.rows, twin.sizes = self.rows[twin.pairs.members], self.sizes[twin.pairs.members]
+        return twin
+
+    def band_sums(self) -> BandSums:
+        """Sums over the frames of each clip, as evaluation hears it before any profile normalisation."""
+        rows = self.rows if self.pairs is None else self.rows[self.pairs.offsets[:-1]]
+        spectrograms = (self._read(row, 0.0).numpy() for row in rows.tolist())
+        return BandSums.of_clips(spectrograms, len(rows), self.manifest.n_mels)
+
+    def prepare(self) -> None:
+        """Compute what the items take from other clips; before workers start, each of which would do it again."""
+        if self.profile_normalization is not None and self._statistics is None:
+            self._statistics = self.profile_normalization.statistics_of(self)
+            self.profile_normalization = None
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -130,7 +176,7 @@ class SpectrogramDataset(SpawnShared, FairseqDataset):
     def __getitems__(self, indices: list[int]) -> list[dict]:
         """Several items; torch's loader asks for a whole batch."""
         rows = self.rows[indices]
-        places = self._draws(rows)[:, 0] if self._draws_crops else np.zeros(len(rows))
+        places = self._draws(rows)[:, _CROP] if self._draws_crops else np.zeros(len(rows))
         return [
             {"id": index, "source": self._read(row, place)}
             for index, row, place in zip(indices, rows.tolist(), places.tolist(), strict=True)
@@ -153,7 +199,7 @@ class SpectrogramDataset(SpawnShared, FairseqDataset):
         """Right-pad with zeros and augment.
 
         ``source`` (B, M, F); ``padding_mask`` (B, F) bool, True on padding; ``frames`` (B,) unpadded ones, an array
-        that stays on the host when the rest goes to a GPU; ``repeats`` as :attr:`repeats`.
+        that stays on the host when the rest goes to a GPU; ``repeats`` as :attr:`repeats`; ``mixed`` with mixup.
         """
         if not samples:
             return {}
@@ -161,9 +207,14 @@ class SpectrogramDataset(SpawnShared, FairseqDataset):
         rows = self.rows[ids]
         lengths = np.array([sample["source"].shape[1] for sample in samples])
         n_frames = self.fixed_frames or int(lengths.max())
-        source = _padded([sample["source"].numpy() for sample in samples], n_frames)
+        source = _padded(self._normalized([sample["source"].numpy() for sample in samples], ids), n_frames)
         if self.augment is not None:
-            source = self.augment(source, lengths, self._draws(rows)[:, 1:])
+            source = self.augment(source, lengths, self._draws(rows)[:, _AUGMENT])
+        mixed = None
+        if self.mixup is not None:
+            profile = None if self.manifest.profiles is None else self.manifest.profiles[rows]
+            source, partner, share = self.mixup(source, profile, self._draws(rows)[:, _MIX])
+            mixed = {"partner": partner, "share": share}
         padding_mask = torch.from_numpy(np.arange(n_frames) >= lengths[:, None])
         net_input = {"source": source, "padding_mask": padding_mask, "frames": lengths}
         if self.profiling:
@@ -171,7 +222,17 @@ class SpectrogramDataset(SpawnShared, FairseqDataset):
         batch = {"id": torch.from_numpy(ids), "subset": self.subset, "net_input": net_input, "repeats": self.repeats}
         if self.targets is not None:
             batch["target"] = torch.from_numpy(self.targets[rows])
+        if mixed is not None:
+            batch["mixed"] = mixed
         return batch
+
+    def _normalized(self, clips: list[np.ndarray], ids: np.ndarray) -> list[np.ndarray]:
+        self.prepare()
+        if self._statistics is None:
+            return clips
+        statistics = self._statistics(ids, self.epoch)
+        mean, deviation = (array.astype(np.float32)[:, :, None] for array in vars(statistics).values())
+        return [(clip - mean[place]) / deviation[place] for place, clip in enumerate(clips)]
 
     def ordered_indices(self) -> np.ndarray:
         """Longest first; clips of one length in the epoch's random order in training, in manifest order otherwise."""
@@ -180,31 +241,17 @@ class SpectrogramDataset(SpawnShared, FairseqDataset):
             ties = np.random.default_rng((self.seed, self.epoch)).permutation(ties)
         return np.lexsort((ties, -self.sizes))
 
-    def _batches_by_length(
-        self, indices: np.ndarray, max_tokens: int | None, max_sentences: int | None
-    ) -> list[np.ndarray]:
-        limit = max_sentences or len(indices)
-        starts, start, longest = [], 0, 0
-        lengths = np.full(len(indices), self.fixed_frames) if self.fixed_frames else self.sizes[indices]
-        if max_tokens is None:
-            starts = range(limit, len(indices), limit)
-        else:
-            for position, length in enumerate(lengths.tolist()):
-                longest = max(longest, length)
-                n_clips = position - start
-                if n_clips and (n_clips == limit or longest * (n_clips + 1) > max_tokens):
-                    starts.append(position)
-                    start, longest = position, length
-        return np.split(indices, starts)
-
     def batch_by_size(self, indices, max_tokens=None, max_sentences=None, required_batch_size_multiple=1):
         """Batches of exactly ``max_sentences`` clips but for the last, or of at most ``max_tokens`` padded frames.
 
         fairseq's own batching loses the clips of a last batch that is no multiple of ``required_batch_size_multiple``
         (4 of 3,580 at its default of 8), so that argument is not heeded.
         """
+        lengths = np.full(len(indices), self.fixed_frames) if self.fixed_frames else self.sizes[indices]
+        if self.batch_clips is not None:
+            return batches_by_length(indices, lengths, None, self.batch_clips)
         if self.clips_per_profile is None:
-            return self._batches_by_length(indices, max_tokens, max_sentences)
+            return batches_by_length(indices, lengths, max_tokens, max_sentences)
         if max_sentences is None:
             raise InputError("task.profile_batches needs dataset.batch_size; dataset.max_tokens does not size them")
         profiles_per_batch = self.profiles_per_batch or max(1, max_sentences // self.clips_per_profile)

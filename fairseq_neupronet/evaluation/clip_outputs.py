@@ -4,14 +4,14 @@ Grouping reaches over batches (README, "What a figure means"), so clips are embe
 classified and scored once all are there. Letters: N clips, D embedding width, K classes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from fairseq_neupronet.evaluation.grouping import Grouping
 from fairseq_neupronet.evaluation.metrics import classification_metrics
-from fairseq_neupronet.evaluation.protocols import group_codes, pooled_by_group
 
 _ROWS_PER_CHUNK = 1024
 
@@ -45,14 +45,17 @@ class ClipOutputs:
 
 @dataclass
 class Evaluation:
-    """The figures of one subset under one protocol.
+    """The figures of one subset under one protocol, clips in the order of the data set.
 
     Attributes:
-        index: (N,) positions in the dataset.
+        index: (N,) items of the dataset, one a clip.
         target: (N,) class indices.
         logits: (N, K).
         metrics: name → fraction; NaN where undefined.
         normal: index of the normal class; None where there is none.
+        n_short: how many clips have fewer others than ``enrol-n`` asks for; None under other protocols.
+        embeddings: name → (N, width): ``clip`` and ``fused``, with profiles ``profile`` and ``pooled`` too; empty
+            unless asked for.
     """
 
     index: Tensor
@@ -60,6 +63,8 @@ class Evaluation:
     logits: Tensor
     metrics: dict[str, float]
     normal: int | None = None
+    n_short: int | None = None
+    embeddings: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def probabilities(self) -> Tensor:
@@ -68,35 +73,77 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(batches: list[ClipOutputs], network, protocol: str, normal: int | None = None) -> Evaluation:
-    """Pool, classify and score all clips of a subset.
+def evaluate(
+    batches: list[ClipOutputs], network, grouping: Grouping | None, normal: int | None = None,
+    embeddings: bool = False,
+) -> Evaluation:
+    """Pool, classify and score all clips of a subset, or those that are there.
 
     Args:
-        batches: every batch's outputs; its place in the list is the batch that protocol ``batch`` groups within.
+        batches: every batch's outputs.
         network: a :class:`~fairseq_neupronet.modules.network.NeuProNet`.
-        protocol: one of :data:`~fairseq_neupronet.evaluation.protocols.PROTOCOLS`.
+        grouping: of the items of the whole subset; None: the clips of a profile in their batch.
         normal: index of the normal class; None where there is none.
+        embeddings: keep what the head saw, and what that was made of.
     """
-    device = next(network.parameters()).device
-    index = torch.cat([batch.index.cpu() for batch in batches])
-    target = torch.cat([batch.target.cpu() for batch in batches])
-    clip = torch.cat([batch.clip.to(device) for batch in batches])
-    if not network.profiling:
-        logits = network.classify(clip, None, None).logits.cpu()
+    item = torch.cat([batch.index.cpu() for batch in batches]).numpy()
+    order = np.argsort(item, kind="stable")
+    item, n_short = item[order], None
+    if grouping is None:
+        grouping = _by_batch(batches, order)
     else:
-        logits = _classify_groups(batches, clip, network, protocol)
-    logits = logits.float()
+        n_short = None if grouping.enrolment is None else grouping.n_short
+        if len(item) < grouping.n_items:
+            grouping = grouping.among(item)
+    if network.grouping == "none":
+        grouping = Grouping(np.arange(len(grouping)), own_items=grouping.own_items)
+    outputs = _classify(batches, network, grouping, order)
+    own = grouping.own()
+    target = torch.cat([batch.target.cpu() for batch in batches])[order][own]
+    logits = outputs.pop("logits").float()
     metrics = classification_metrics(logits.softmax(dim=1).numpy(), target.numpy(), normal)
-    return Evaluation(index, target, logits, metrics, normal)
+    return Evaluation(
+        torch.from_numpy(item[own]), target, logits, metrics, normal, n_short, outputs if embeddings else {}
+    )
 
 
-def _classify_groups(batches: list[ClipOutputs], clip: Tensor, network, protocol: str) -> Tensor:
-    profile = torch.cat([batch.profile.to(clip.device) for batch in batches])
-    code = torch.cat([batch.code.cpu() for batch in batches]).numpy()
-    batch_number = np.repeat(np.arange(len(batches)), [len(batch.index) for batch in batches])
-    order, chunks = [], []
-    for rows, columns, mask in pooled_by_group(group_codes(protocol, code, batch_number), _ROWS_PER_CHUNK):
-        same_profile = torch.from_numpy(mask).to(clip.device)
-        chunks.append(network.classify(clip[rows], profile[columns], same_profile).logits.cpu())
-        order.append(rows)
-    return torch.cat(chunks)[np.argsort(np.concatenate(order))]
+def _by_batch(batches: list[ClipOutputs], order: np.ndarray) -> Grouping:
+    batch = np.repeat(np.arange(len(batches)), [len(batch.index) for batch in batches])
+    profile = batch
+    if batches[0].code is not None:
+        _, profile = np.unique(torch.cat([each.code.cpu() for each in batches]).numpy(), return_inverse=True)
+    return Grouping.partition((batch * (profile.max(initial=0) + 1) + profile)[order])
+
+
+def _classify(batches: list[ClipOutputs], network, grouping: Grouping, order: np.ndarray) -> dict[str, Tensor]:
+    """What the network says of every clip in its group, on the CPU; (N, …) each."""
+    device = next(network.parameters()).device
+    order = torch.from_numpy(order).to(device)
+    clip = torch.cat([batch.clip.to(device) for batch in batches])[order]
+    profile = None
+    if network.profiling:
+        profile = torch.cat([batch.profile.to(device) for batch in batches])[order]
+    own = grouping.own()
+    found: dict[str, list[Tensor]] = {}
+    rows_of_chunks = []
+    for rows, columns, mask in grouping.chunks() if network.profiling else _alone(len(own)):
+        items = own[rows]
+        pooled = None if profile is None else profile[columns]
+        output = network.classify(clip[items], pooled, torch.from_numpy(mask).to(device))
+        kept = {"logits": output.logits, "clip": clip[items], "fused": output.fused, "pooled": output.pooled,
+                "profile": None if profile is None else profile[items]}  # fmt: skip
+        for name, value in kept.items():
+            if value is not None:
+                found.setdefault(name, []).append(value.cpu())
+        rows_of_chunks.append(rows)
+    if not rows_of_chunks:  # some pairs of a batch, and none of them a clip in its own group
+        alone = torch.ones(1, 1, dtype=torch.bool, device=device)
+        return {"logits": network.classify(clip[:1], profile[:1], alone).logits[:0].cpu()}
+    back = np.argsort(np.concatenate(rows_of_chunks))
+    return {name: torch.cat(parts)[back] for name, parts in found.items()}
+
+
+def _alone(n_clips: int):
+    for start in range(0, n_clips, _ROWS_PER_CHUNK):
+        rows = np.arange(start, min(start + _ROWS_PER_CHUNK, n_clips))
+        yield rows, rows, np.zeros((len(rows), 0), bool)

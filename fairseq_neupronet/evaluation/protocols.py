@@ -1,78 +1,83 @@
-"""Evaluation protocols: which clips a clip's profile is pooled from. A figure means nothing without its protocol.
+"""Evaluation protocols: which clips a clip's group is. A figure means nothing without its protocol.
 
-``single``: each clip alone. ``batch``: the clips of its profile in its batch, as the official code has it, so that
-figures depend on the batch size. ``full``: all clips of its profile in the split; the same at any batch size.
+``single``: each clip alone. ``batch``: the clips of its profile in its batch, as they come. ``batch-N``: the same in
+batches of N clips sorted by length, longest first, as the official validation makes them, whatever dataset.batch_size
+is. ``full``: all clips of its profile in the split. ``enrol-n``: the clip and n other clips of its profile in the
+split, drawn by (seed, path), never of its own recording where that is known. ``single``, ``full`` and ``enrol-n`` give
+the same at any batch size.
 
-Tensor letters: N clips of the split, R rows and C columns of a chunk.
+Letters: N clips of the split.
 """
 
-from collections.abc import Iterator
-from typing import NamedTuple
+import re
+from dataclasses import dataclass
 
 import numpy as np
 
+from fairseq_neupronet.data.enrolment import enrol
 from fairseq_neupronet.errors import InputError
+from fairseq_neupronet.evaluation.grouping import Grouping
 
-PROTOCOLS = ("single", "batch", "full")
+PLAIN_PROTOCOLS = ("single", "batch", "full")
+NUMBERED_PROTOCOLS = ("batch", "enrol")
+_NUMBERED = re.compile(rf"({'|'.join(NUMBERED_PROTOCOLS)})-([1-9]\d{{0,8}})", re.ASCII)
 
 
-class GroupChunk(NamedTuple):
-    """Clips to be pooled together.
+@dataclass(frozen=True)
+class Protocol:
+    """A protocol by its parts.
 
     Attributes:
-        rows: (R,) int64, the clips whose pooled embedding is computed.
-        columns: (C,) int64, the clips of all groups of the rows.
-        mask: (R, C) bool, True where row and column are of one group.
+        kind: single, batch, full or enrol.
+        number: N of ``batch-N``, n of ``enrol-n``; None for those without one.
     """
 
-    rows: np.ndarray
-    columns: np.ndarray
-    mask: np.ndarray
+    kind: str
+    number: int | None = None
+
+    @classmethod
+    def parse(cls, name: str) -> "Protocol":
+        """From its name.
+
+        Raises:
+            InputError: no such protocol.
+        """
+        if name in PLAIN_PROTOCOLS:
+            return cls(name)
+        found = _NUMBERED.fullmatch(name)
+        if not found:
+            raise InputError(
+                f"Unknown protocol {name!r}; known are {', '.join(PLAIN_PROTOCOLS)}, batch-N and enrol-N with a whole "
+                "number from 1 up, such as batch-128 and enrol-3."
+            )
+        return cls(found[1], int(found[2]))
+
+    def __str__(self) -> str:
+        return self.kind if self.number is None else f"{self.kind}-{self.number}"
 
 
-def group_codes(protocol: str, profile: np.ndarray, batch: np.ndarray) -> np.ndarray:
-    """Number the groups of a split.
+def group_clips(
+    protocol: Protocol, profile: np.ndarray, *, batch: np.ndarray | None = None, keys: np.ndarray | None = None,
+    seed: int = 1, recording: np.ndarray | None = None,
+) -> Grouping:
+    """The groups of a split.
 
     Args:
-        protocol: one of :data:`PROTOCOLS`.
+        protocol: which of them.
         profile: (N,) profile codes.
-        batch: (N,) number of each clip's batch, used by ``batch`` only.
-
-    Returns:
-        (N,) int64, equal for clips of one group.
-
-    Raises:
-        InputError: unknown protocol.
+        batch: (N,) number of each clip's batch; ``batch`` only.
+        keys: (N,) of :func:`~fairseq_neupronet.data.enrolment.path_keys`; ``enrol`` only.
+        seed: of the draw; ``enrol`` only.
+        recording: (N,) codes of the source recordings; ``enrol`` only; None where they are not known.
     """
-    if protocol not in PROTOCOLS:
-        raise InputError(f"Unknown protocol {protocol!r}; known are {', '.join(PROTOCOLS)}.")
     profile = np.asarray(profile)
-    if protocol == "single":
-        return np.arange(len(profile), dtype=np.int64)
+    if protocol.kind == "single":
+        return Grouping.partition(np.arange(len(profile)))
+    if protocol.kind == "enrol":
+        enrolment = enrol(profile, keys, protocol.number, seed, recording)
+        return Grouping.listed(enrolment, short_of=protocol.number)
     _, codes = np.unique(profile, return_inverse=True)
-    if protocol == "batch":
+    if protocol.kind == "batch":
         _, batch_codes = np.unique(np.asarray(batch), return_inverse=True)
-        _, codes = np.unique(batch_codes * (codes.max(initial=0) + 1) + codes, return_inverse=True)
-    return codes.astype(np.int64)
-
-
-def pooled_by_group(codes: np.ndarray, rows_per_chunk: int) -> Iterator[GroupChunk]:
-    """Cut a split into chunks that hold whole groups as columns.
-
-    Rows are taken group by group, so a chunk has at most ``rows_per_chunk`` + 2 · (largest group) columns. Every clip
-    is a row exactly once, and what it is pooled with is its group whatever the order of the clips or the chunk size.
-
-    Args:
-        codes: (N,) of :func:`group_codes`.
-        rows_per_chunk: most rows of a chunk, at least 1.
-    """
-    codes = np.asarray(codes)
-    order = np.argsort(codes, kind="stable")
-    ordered = codes[order]
-    for start in range(0, len(codes), rows_per_chunk):
-        rows = slice(start, min(start + rows_per_chunk, len(codes)))
-        columns = slice(
-            np.searchsorted(ordered, ordered[rows.start], side="left"),
-            np.searchsorted(ordered, ordered[rows.stop - 1], side="right"),
-        )
-        yield GroupChunk(order[rows], order[columns], ordered[rows, None] == ordered[None, columns])
+        codes = batch_codes * (codes.max(initial=0) + 1) + codes
+    return Grouping.partition(codes)

@@ -11,7 +11,8 @@ from fairseq_neupronet.files import atomic_file
 
 
 def write_results(
-    folder: str | Path, evaluation: Evaluation, dataset, classes: list[str], protocol: str, checkpoint: str | None
+    folder: str | Path, evaluation: Evaluation, dataset, classes: list[str], protocol: str, checkpoint: str | None,
+    control: str | None = None,
 ) -> None:
     """Write both files, clips in manifest order; ``confusion`` has a row per target, a column per prediction.
 
@@ -22,6 +23,7 @@ def write_results(
         classes: K names in index order.
         protocol: the protocol of the figures.
         checkpoint: the checkpoint's path.
+        control: what stands in for the model, see :mod:`~fairseq_neupronet.evaluation.controls`.
 
     Raises:
         InputError: the folder cannot be written.
@@ -45,6 +47,8 @@ def write_results(
         "checkpoint": checkpoint,
         "subset": dataset.subset,
         "protocol": protocol,
+        **({} if control is None else {"control": control}),
+        **({} if evaluation.n_short is None else {"short_of_enrolment": evaluation.n_short}),
         "clips": len(target),
         "metrics": defined,
         "undefined": undefined_reasons(probabilities.numpy(), evaluation.target[order].numpy(), evaluation.normal),

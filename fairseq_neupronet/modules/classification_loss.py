@@ -64,3 +64,40 @@ def focal_loss(logits: Tensor, targets: Tensor, alpha: Tensor, gamma: float) -> 
     # expm1 keeps the digits of 1 - p_t where p_t is close to 1.
     focal = (-torch.expm1(log_probability.detach())).pow(gamma)
     return -(focal * alpha[targets] * log_probability).sum()
+
+
+def soft_focal_loss(logits: Tensor, distribution: Tensor, alpha: Tensor, gamma: float) -> Tensor:
+    """The same for targets that are distributions: sum over clips and classes of -q_k (1 - p_k)^γ · α_k · log p_k.
+
+    Args:
+        logits: (B, K).
+        distribution: (B, K), q; one-hot rows give :func:`focal_loss`.
+        alpha, gamma: of :func:`focal_loss`.
+
+    Returns:
+        Scalar in float32 or wider.
+    """
+    log_probability = F.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), dim=-1)
+    focal = (-torch.expm1(log_probability.detach())).pow(gamma)
+    return -(distribution * focal * alpha * log_probability).sum()
+
+
+def smoothed_targets(
+    targets: Tensor, n_classes: int, smoothing: float, partner: Tensor | None = None, share: Tensor | None = None
+) -> Tensor:
+    """The distribution that a clip's label stands for in training.
+
+    Args:
+        targets: (B,) int64.
+        n_classes: K.
+        smoothing: ε, spread evenly over all classes (label smoothing: Szegedy et al., CVPR 2016, §7).
+        partner: (B,) int64, the clip of the batch that each is mixed with; None without mixup.
+        share: (B,) of the clip itself in the mixture.
+
+    Returns:
+        (B, K) float32, rows of sum 1.
+    """
+    distribution = F.one_hot(targets, n_classes).float()
+    if partner is not None:
+        distribution = share[:, None] * distribution + (1 - share)[:, None] * distribution[partner]
+    return (1 - smoothing) * distribution + smoothing / n_classes

@@ -28,6 +28,7 @@ class Classified:
         clip: (B, D) clip embeddings.
         profile: (B, D) profile embeddings; None without profiling.
         encoded: what the profile extractor made of the batch, where its contrastive task can use the same pass.
+        pooled: (B, D) pooled profile embeddings; None without profiling.
     """
 
     logits: Tensor
@@ -35,13 +36,12 @@ class Classified:
     clip: Tensor
     profile: Tensor | None
     encoded: object | None = None
+    pooled: Tensor | None = None
 
     def widened(self) -> "Classified":
         """The same in float32."""
-        logits, fused, clip, profile = (
-            None if output is None else output.float() for output in (self.logits, self.fused, self.clip, self.profile)
-        )
-        return replace(self, logits=logits, fused=fused, clip=clip, profile=profile)
+        outputs = {name: getattr(self, name) for name in ("logits", "fused", "clip", "profile", "pooled")}
+        return replace(self, **{name: None if output is None else output.float() for name, output in outputs.items()})
 
 
 class NeuProNet(nn.Module):
@@ -159,12 +159,14 @@ class NeuProNet(nn.Module):
             same_profile: (B, B') bool, which profile embeddings each clip's group holds.
             codes: (B,) instead of ``same_profile``, where clips are pooled among themselves.
         """
-        fused = clip
-        if self.profiling and codes is not None:
-            fused = self.fusion(*self.pooling.within(clip, profile, codes))
-        elif self.profiling:
-            fused = self.fusion(*self.pooling(clip, profile, same_profile))
-        return Classified(self.head(fused), fused, clip, profile)
+        fused, pooled = clip, None
+        if self.profiling:
+            if codes is not None:
+                heard, pooled = self.pooling.within(clip, profile, codes)
+            else:
+                heard, pooled = self.pooling(clip, profile, same_profile)
+            fused = self.fusion(heard, pooled)
+        return Classified(self.head(fused), fused, clip, profile, pooled=pooled)
 
     def forward(
         self,

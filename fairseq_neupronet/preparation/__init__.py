@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+from fairseq_neupronet.files import sweep_temporaries
 from fairseq_neupronet.preparation.clips import Collection
 
 
@@ -38,6 +39,7 @@ def prepare(collection: Collection, out, recipe, workers: int | None = None, pro
     out = Path(out)
     features = out / "features"
     claim(features, recipe)
+    sweep_temporaries(out)
     archives = archive_of_each(collection) if packed else {}
     manifests = [path for folder in collection.partitions for path in manifest_paths(out / folder)]
     with FeatureStore(features, recipe.n_mels, half) as store:

@@ -23,6 +23,7 @@ class Clip:
         key: path of its features below the features folder, without ``.npy``; unique.
         start: seconds from the file's start to the part's; None for the whole file.
         end: seconds from the file's start to the part's end.
+        recording: what it was cut from; None where the data set does not tell, ``""`` for one of its own.
     """
 
     path: Path
@@ -32,6 +33,7 @@ class Clip:
     key: str
     start: float | None = None
     end: float | None = None
+    recording: str | None = None
 
 
 @dataclass(frozen=True)

@@ -163,7 +163,8 @@ DATASETS = {
         recipe="official",
         read=read_table,
         options=(("--metadata", {"required": True, "metavar": "CSV", "help":
-                 "the table; paths are relative to its folder, an empty profile is a group of one clip"}),),
+                 "the table; paths are relative to its folder, an empty profile is a group of one clip; a column "
+                 "recording keeps cuts of one recording apart under protocol enrol-n"}),),
     ),
     "vocalsound": Dataset(
         help="VocalSound, profile = speaker: the unpacked VocalSound-1s, or the official 16 kHz release",

@@ -65,7 +65,7 @@ def read_icbhi(root, split_file=None, valid_share: float = 0.2, seed: int = 1, a
         cycles, seconds = _read_cycles(folder / f"{recording.name}.txt", folder / f"{recording.name}.wav")
         for start, end, label in cycles:
             clips.append(Clip(folder / f"{recording.name}.wav", label, recording.patient, split,
-                              f"{recording.name}/{start}-{end}", start, end))
+                              f"{recording.name}/{start}-{end}", start, end, recording.name))
         cut += [end - seconds for _, end, _ in cycles if end > seconds]
     if cut:
         notes.append(f"{len(cut)} of {len(clips)} cycles end after their recording, by {max(cut):.3f} s at most, and "

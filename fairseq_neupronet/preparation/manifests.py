@@ -17,6 +17,8 @@ def manifest_paths(folder) -> list[Path]:
 def write_partition(folder, features, clips: list[Clip], classes: list[str], stored: dict[str, Stored]) -> None:
     """Write ``{split}.tsv``, ``{split}.label`` and ``dict.label.txt``, each atomically, and only if it changes.
 
+    Where clips know the recording that they were cut from there is ``{split}.recording`` too, an id a line.
+
     A manifest's first line is the features folder relative to the manifest's own, so that the prepared folder can be
     moved; then ``path <tab> n_mels <tab> n_frames <tab> profile``. A split without clips gets no files, and those of an
     earlier run are removed. The dictionary's line is ``label <space> training clips``; its order is ``classes``.
@@ -36,13 +38,18 @@ def write_partition(folder, features, clips: list[Clip], classes: list[str], sto
     counts = Counter(clip.label for clip in clips if clip.split == "train")
     _write_lines(folder / "dict.label.txt", [f"{name} {counts[name]}" for name in classes])
     for split, manifest in zip(SPLITS, manifest_paths(folder), strict=True):
-        labels = manifest.with_suffix(".label")
+        labels, recordings = manifest.with_suffix(".label"), manifest.with_suffix(".recording")
         members = [clip for clip in clips if clip.split == split]
         if not members:
             manifest.unlink(missing_ok=True)
             labels.unlink(missing_ok=True)
+            recordings.unlink(missing_ok=True)
             continue
         _write_lines(labels, [clip.label for clip in members])
+        if all(clip.recording is None for clip in members):
+            recordings.unlink(missing_ok=True)
+        else:
+            _write_lines(recordings, [clip.recording or "" for clip in members])
         _write_lines(manifest, [root, *(_row(clip, stored[clip.key]) for clip in members)])
 
 

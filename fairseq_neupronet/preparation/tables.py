@@ -8,16 +8,18 @@ from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.preparation.clips import Clip, Collection
 
 COLUMNS = ("path", "label", "profile", "split")
+RECORDING = "recording"
 SPLIT_NAMES = {"train": "train", "tr": "train", "valid": "valid", "val": "valid", "validation": "valid",
                "dev": "valid", "test": "test", "te": "test"}
 
 
-def read_rows(path, columns) -> list[tuple[int, dict[str, str]]]:
+def read_rows(path, columns, optional=()) -> list[tuple[int, dict[str, str]]]:
     """Read the named columns of a table, cells stripped; other columns are ignored.
 
     Args:
         path: a CSV file, or a TSV file if it ends in ``.tsv``; UTF-8, first line the column names.
         columns: the names that must be there.
+        optional: names that are read where they are there.
 
     Returns:
         (line number, column → cell) per row; empty lines are skipped.
@@ -48,7 +50,8 @@ def read_rows(path, columns) -> list[tuple[int, dict[str, str]]]:
         if len(cells) != len(header):
             raise InputError(f"{path}, line {line}: {len(cells)} cells where the header has {len(header)}; correct "
                              "the row (quote cells that hold the separator)")
-        row = {name: cell.strip() for name, cell in zip(header, cells, strict=True) if name in columns}
+        row = {name: cell.strip() for name, cell in zip(header, cells, strict=True)
+               if name in columns or name in optional}
         for name, cell in row.items():
             if any(character in cell for character in "\t\r\n"):
                 raise InputError(f"{path}, line {line}: {name} holds a tab or a line break; take it out")
@@ -58,6 +61,8 @@ def read_rows(path, columns) -> list[tuple[int, dict[str, str]]]:
 
 def read_table(metadata, classes: list[str] | None = None, must_exist: bool = True) -> Collection:
     """A data set from a table with the columns path, label, profile, split.
+
+    A column ``recording`` may name what each clip was cut from; it may be empty.
 
     Paths are relative to the table's folder. An empty profile is a group of one: its code is ``clip:<path>``, which no
     other clip can have. A fairseq dictionary holds no whitespace in a label: it becomes ``_``, and a note says so.
@@ -72,7 +77,7 @@ def read_table(metadata, classes: list[str] | None = None, must_exist: bool = Tr
     """
     metadata = Path(metadata)
     clips, seen, originals = [], {}, {}
-    for line, row in read_rows(metadata, COLUMNS):
+    for line, row in read_rows(metadata, COLUMNS, optional=[RECORDING]):
         at = f"{metadata}, line {line}"
         if not row["path"]:
             raise InputError(f"{at}: path is empty; give the audio file")
@@ -99,6 +104,6 @@ def read_table(metadata, classes: list[str] | None = None, must_exist: bool = Tr
         # Parts that lead out of the table's folder would lead out of the features folder too.
         parts = [part for part in Path(relative).with_suffix("").parts if part not in ("..", Path(relative).anchor)]
         clips.append(Clip(path, label, row["profile"] or f"clip:{relative}", SPLIT_NAMES[row["split"].lower()],
-                          "/".join(parts)))
+                          "/".join(parts), recording=row.get(RECORDING)))
     notes = [f"label {original!r} is written {label!r}" for label, original in originals.items() if label != original]
     return Collection(metadata, classes or sorted(originals), {"": clips}, notes)

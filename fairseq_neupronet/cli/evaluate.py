@@ -1,0 +1,85 @@
+"""``neupronet evaluate``: a checkpoint under several protocols, beside the controls that cost no training."""
+
+import argparse
+import logging
+import warnings
+
+_DESCRIPTION = """\
+Evaluate a checkpoint on subsets of a prepared folder, under one protocol after the other. Beside the model stand the
+controls: what its outputs for each clip alone give once the group's composition is known (majority_vote,
+mean_probability, centred_logits, balanced_assignment; under full and enrol-n), and the model itself on shuffled
+profiles of the same sizes. The figures are those of fairseq-validate.
+"""
+_EPILOG = """\
+protocols
+  single    each clip alone
+  batch     the clips of its profile that happen to be in its batch
+  batch-N   the same in batches of N clips, longest first, as the official code
+  full      all clips of its profile in the split
+  enrol-N   the clip and N other clips of its profile in the split, drawn by (seed, path); the file
+            <subset>.recording keeps clips of one recording apart
+what is written
+  OUT/<subset>/<protocol>/              predictions.tsv, metrics.json, embeddings.npz (--embeddings)
+  OUT/<subset>/<protocol>+<control>/    predictions.tsv, metrics.json
+  OUT/results.csv                       subset,protocol,control,metric,value,clips; written last
+"""
+
+
+def add_parser(subparsers) -> None:
+    """Add ``evaluate``."""
+    parser = subparsers.add_parser(
+        "evaluate", help="figures of a checkpoint by protocol, beside controls", description=_DESCRIPTION,
+        epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--path", required=True, metavar="CKPT", help="checkpoint of fine-tuning")
+    parser.add_argument("--data", required=True, metavar="DIR", help="prepared folder")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder to write")
+    parser.add_argument("--subset", default="test", metavar="NAMES", help="comma-separated (default: %(default)s)")
+    parser.add_argument("--protocol", default="single,full", metavar="NAMES",
+                        help="comma-separated (default: %(default)s)")
+    parser.add_argument("--seed", type=int, metavar="N",
+                        help="of enrol-N's draw and of shuffled profiles (default: the checkpoint's protocol_seed)")
+    parser.add_argument("--batch-size", type=int, default=128, metavar="N", help="clips (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=1, metavar="N",
+                        help="processes that read; 0: none beside this one (default: %(default)s)")
+    parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 … (default: cuda if there is one)")
+    parser.add_argument("--embeddings", action="store_true", help="also write embeddings.npz")
+    parser.add_argument("--no-controls", action="store_true", help="the model's own figures only")
+    parser.add_argument("--user-dir", metavar="DIR", help="plugin with backbones of your own, as fairseq's --user-dir")
+    parser.add_argument("--force", action="store_true", help="write over an earlier evaluation in --out")
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    logger = logging.getLogger("fairseq")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            # torch recommends newer functions to fairseq, and the loader pinned memory to machines without a GPU.
+            warnings.simplefilter("ignore", FutureWarning)
+            warnings.filterwarnings("ignore", message="'pin_memory' argument", category=UserWarning)
+            _evaluate(arguments)
+    finally:
+        logger.setLevel(level)
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    from fairseq_neupronet.validation.command import evaluate_checkpoint
+    from fairseq_neupronet.validation.plan import Plan
+
+    evaluate_checkpoint(Plan.of(
+        path=arguments.path,
+        data=arguments.data,
+        out=arguments.out,
+        subsets=arguments.subset,
+        protocols=arguments.protocol,
+        seed=arguments.seed,
+        batch_size=arguments.batch_size,
+        workers=arguments.workers,
+        device=arguments.device,
+        embeddings=arguments.embeddings,
+        controls=not arguments.no_controls,
+        user_dir=arguments.user_dir,
+        force=arguments.force,
+    ))  # fmt: skip

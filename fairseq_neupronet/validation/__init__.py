@@ -1,0 +1,1 @@
+"""A checkpoint under several protocols at once: the work of ``neupronet evaluate``."""

@@ -1,0 +1,81 @@
+"""What ``neupronet evaluate`` is asked for, checked before anything is loaded."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fairseq_neupronet.errors import InputError
+from fairseq_neupronet.evaluation.protocols import Protocol
+
+RESULTS = "results.csv"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An evaluation.
+
+    Attributes:
+        path: the checkpoint.
+        data: the prepared folder.
+        out: the folder to write.
+        subsets: names of splits, each once.
+        protocols: each once.
+        seed: of draws and shuffles; None: the checkpoint's ``protocol_seed``.
+        batch_size: clips.
+        workers: processes that read.
+        device: torch's name of it; None: a GPU if there is one.
+        embeddings: write them too.
+        controls: evaluate them too.
+        user_dir: a plugin to import first.
+    """
+
+    path: Path
+    data: Path
+    out: Path
+    subsets: tuple[str, ...]
+    protocols: tuple[Protocol, ...]
+    seed: int | None
+    batch_size: int
+    workers: int
+    device: str | None
+    embeddings: bool
+    controls: bool
+    user_dir: str | None
+
+    @classmethod
+    def of(cls, path: str, data: str, out: str, subsets: str, protocols: str, seed: int | None = None,
+           batch_size: int = 128, workers: int = 1, device: str | None = None, embeddings: bool = False,
+           controls: bool = True, user_dir: str | None = None, force: bool = False) -> "Plan":
+        """Check the arguments of the command line; names are comma-separated.
+
+        Raises:
+            InputError: naming the option that cannot be used.
+        """
+        plan = cls(Path(path), Path(data), Path(out), _names(subsets, "--subset"),
+                   tuple(Protocol.parse(name) for name in _names(protocols, "--protocol")), seed, batch_size, workers,
+                   device, embeddings, controls, user_dir)  # fmt: skip
+        if not plan.path.is_file():
+            raise InputError(f"--path {path}: no such file; give a checkpoint of fine-tuning")
+        if not plan.data.is_dir():
+            raise InputError(f"--data {data}: no such folder; prepare the data or correct the path")
+        for subset in plan.subsets:
+            if not (plan.data / f"{subset}.tsv").is_file():
+                known = ", ".join(sorted(manifest.stem for manifest in plan.data.glob("*.tsv"))) or "none"
+                raise InputError(f"--subset {subset}: {plan.data} has no {subset}.tsv; its manifests are {known}")
+            if subset.startswith("train"):
+                raise InputError(f"--subset {subset}: fairseq trains on a split of such a name; evaluate another one")
+        if batch_size < 1:
+            raise InputError(f"--batch-size {batch_size}: give a whole number from 1 up")
+        if workers < 0:
+            raise InputError(f"--workers {workers}: give a whole number from 0 up")
+        if seed is not None and seed < 0:
+            raise InputError(f"--seed {seed}: give a whole number from 0 up")
+        if (plan.out / RESULTS).exists() and not force:
+            raise InputError(f"{plan.out / RESULTS}: is there already; give another --out, or --force to write over it")
+        return plan
+
+
+def _names(text: str, option: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    if not all(names):
+        raise InputError(f"{option} {text!r}: holds an empty name; give names parted by commas")
+    return names

@@ -1,0 +1,193 @@
+"""``neupronet evaluate``: the figures of fairseq-validate, controls beside them, files and refusals."""
+
+import csv
+import json
+import logging
+import shutil
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from fairseq import tasks
+from omegaconf import OmegaConf
+
+from fairseq_neupronet.cli import main
+from fairseq_neupronet.data.enrolment import enrol, path_keys
+from fairseq_neupronet.evaluation.controls import CONTROLS
+from fairseq_neupronet.evaluation.grouping import Grouping
+
+PROTOCOLS = ("single", "full", "enrol-2", "batch-5")
+
+
+@pytest.fixture(scope="module")
+def trained(place, checkpoint, tmp_path_factory):
+    """Checkpoints as fairseq writes them: the base model, and one with profiles and normalisation over them."""
+    folder = tmp_path_factory.mktemp("trained")
+    shutil.copytree(place / "data", folder / "data")
+    state = torch.load(checkpoint, weights_only=True)
+    for name, used in (("base", False), ("both", True)):
+        config = OmegaConf.create(state["cfg"])
+        config.task.update(data=str(folder / "data"), profiling=used, profile_normalize=used)
+        config.model.update(profiling=used, profile_extractor_path=None)
+        torch.manual_seed(3)
+        task = tasks.setup_task(config.task)
+        model = task.build_model(config.model)
+        with torch.no_grad():  # so that clips differ clearly
+            for parameter in model.head.parameters():
+                parameter.mul_(4)
+        own = {"cfg": OmegaConf.to_container(config), "model": model.state_dict(), "task_state": task.state_dict()}
+        torch.save(state | own, folder / f"{name}.pt")
+    return folder
+
+
+def evaluate(trained, out, name="both", *options, protocols=PROTOCOLS):
+    return main(["evaluate", "--path", str(trained / f"{name}.pt"), "--data", str(trained / "data"), "--out", str(out),
+                 "--protocol", ",".join(protocols), "--device", "cpu", "--workers", "0", *options])  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def evaluated(trained, tmp_path_factory):
+    out = tmp_path_factory.mktemp("evaluated")
+    for name in ("base", "both"):
+        assert evaluate(trained, out / name, name, "--subset", "test,valid", "--embeddings", "--batch-size", "8") == 0
+    return out
+
+
+def rows_of(folder):
+    with open(folder / "results.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def predictions(folder):
+    header, *rows = [line.split("\t") for line in (folder / "predictions.tsv").read_text().splitlines()]
+    return rows, np.array([[float(value) for value in row[4:]] for row in rows])
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("name", ["base", "both"])
+def test_figures_are_those_of_fairseq_validate_to_the_digit(trained, evaluated, tmp_path, caplog, name, protocol):
+    caplog.set_level(logging.INFO)
+    options = ["--protocol", protocol, "--results-path", tmp_path]
+    for subset in ("test", "valid"):
+        tiny.fairseq_validate(
+            trained / f"{name}.pt", trained / "data", *options, task="spectrogram_finetuning", split=subset
+        )
+        ours, theirs = evaluated / name / subset / protocol, tmp_path
+        assert (ours / "predictions.tsv").read_text() == (theirs / "predictions.tsv").read_text()
+        summary, expected = (json.loads((folder / "metrics.json").read_text()) for folder in (ours, theirs))
+        assert summary == expected
+        found = {row["metric"]: row for row in rows_of(evaluated / name)
+                 if (row["subset"], row["protocol"], row["control"]) == (subset, protocol, "")}  # fmt: skip
+        for metric, value in expected["metrics"].items():
+            if value is not None:
+                assert float(found[metric]["value"]) == value
+                assert int(found[metric]["clips"]) == expected["clips"]
+    printed = [line for line in caplog.messages if f"protocol {protocol}" in line and " loss " in line]
+    loss = float(printed[-1].split(" loss ")[1].split()[0])
+    assert loss == pytest.approx(float(found["loss"]["value"]), rel=1e-5)
+
+
+def test_batch_size_and_seed_of_the_draw(trained, evaluated, tmp_path):
+    evaluate(trained, tmp_path / "a", "both", "--batch-size", "3", "--no-controls")
+    evaluate(trained, tmp_path / "b", "both", "--seed", "9", "--no-controls")
+    expected = predictions(evaluated / "both" / "test" / "enrol-2")[1]
+    np.testing.assert_allclose(predictions(tmp_path / "a" / "test" / "enrol-2")[1], expected, atol=1e-6)
+    assert np.abs(predictions(tmp_path / "b" / "test" / "enrol-2")[1] - expected).max() > 1e-4
+    assert not list((tmp_path / "a" / "test").glob("*+*"))
+    full = [predictions(folder / "test" / "full")[1] for folder in (tmp_path / "b", evaluated / "both")]
+    np.testing.assert_allclose(*full, atol=1e-6)
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+@pytest.mark.parametrize("protocol", ["full", "enrol-2"])
+def test_controls_are_of_the_outputs_for_each_clip_alone(evaluated, protocol, control):
+    for name in ("base", "both"):
+        rows, alone = predictions(evaluated / name / "test" / "single")
+        _, codes = np.unique([row[1] for row in rows], return_inverse=True)
+        grouping = Grouping.partition(codes)
+        if protocol == "enrol-2":
+            grouping = Grouping.listed(enrol(codes, path_keys(row[0] for row in rows), 2, seed=1), 2)
+        expected = CONTROLS[control](np.log(alone), grouping)
+        folder = evaluated / name / "test" / f"{protocol}+{control}"
+        np.testing.assert_allclose(predictions(folder)[1], expected, atol=1e-5)
+        summary = json.loads((folder / "metrics.json").read_text())
+        assert (summary["control"], summary["protocol"]) == (control, protocol)
+        targets = [summary["classes"].index(row[2]) for row in rows]
+        assert summary["metrics"]["accuracy"] == np.mean(expected.argmax(axis=1) == targets)
+
+
+def test_shuffled_profiles_are_those_of_fairseq_validate_with_shuffled_profiles(trained, evaluated, tmp_path):
+    for protocol in ("full", "enrol-2", "batch-5"):
+        overrides = f"{{'protocol': '{protocol}', 'shuffle_profiles': 1}}"
+        tiny.fairseq_validate(trained / "both.pt", trained / "data", "--model-overrides", overrides, "--results-path",
+                              tmp_path / protocol)  # fmt: skip
+        expected = (tmp_path / protocol / "predictions.tsv").read_text()
+        folder = evaluated / "both" / "test" / f"{protocol}+shuffled_profiles"
+        assert (folder / "predictions.tsv").read_text() == expected
+        assert expected != (evaluated / "both" / "test" / protocol / "predictions.tsv").read_text()
+    assert not list((evaluated / "base" / "test").glob("*shuffled*"))
+
+
+def test_clips_short_of_enrolment_are_reported(trained, evaluated):
+    profiles = [line.split("\t")[3] for line in (trained / "data" / "test.tsv").read_text().splitlines()[1:]]
+    short = sum(profiles.count(profile) < 3 for profile in profiles)
+    summary = json.loads((evaluated / "both" / "test" / "enrol-2" / "metrics.json").read_text())
+    assert summary["short_of_enrolment"] == short > 0
+    assert "short_of_enrolment" not in json.loads((evaluated / "both" / "test" / "full" / "metrics.json").read_text())
+
+
+def test_embeddings_lead_to_the_logits(trained, evaluated):
+    state = torch.load(trained / "both.pt", weights_only=True)["model"]
+    weight, bias = state["head.0.weight"].numpy(), state["head.0.bias"].numpy()
+    rows, probabilities = predictions(evaluated / "both" / "test" / "enrol-2")
+    arrays = np.load(evaluated / "both" / "test" / "enrol-2" / "embeddings.npz")
+    assert arrays["path"].tolist() == [row[0] for row in rows]
+    np.testing.assert_allclose(arrays["fused"], np.concatenate([arrays["clip"], arrays["pooled"]], axis=1), atol=1e-6)
+    np.testing.assert_allclose(arrays["fused"] @ weight.T + bias, arrays["logits"], atol=1e-5)
+    odds = np.exp(arrays["logits"])
+    np.testing.assert_allclose(odds / odds.sum(axis=1, keepdims=True), probabilities, atol=1e-6)
+    assert arrays["profile"].shape == arrays["clip"].shape
+    profiles = [row[1] for row in rows]
+    codes = arrays["profile_code"].tolist()
+    assert len(set(zip(codes, profiles, strict=True))) == len(set(codes)) == len(set(profiles))
+    base = np.load(evaluated / "base" / "test" / "full" / "embeddings.npz")
+    assert not {"profile", "pooled"} & set(base.files)
+
+
+def test_no_number_is_stored_without_its_protocol(evaluated):
+    for row in rows_of(evaluated / "both"):
+        assert row["protocol"] in PROTOCOLS and row["subset"] in ("test", "valid") and row["metric"]
+        float(row["value"] or "nan")
+
+
+def test_an_earlier_evaluation_is_kept_unless_forced(trained, tmp_path, capsys):
+    assert evaluate(trained, tmp_path, "base", protocols=["single"]) == 0
+    before = (tmp_path / "results.csv").read_text()
+    assert evaluate(trained, tmp_path, "base", protocols=["full"]) == 1
+    assert "results.csv: is there already; give another --out, or --force" in capsys.readouterr().err
+    assert (tmp_path / "results.csv").read_text() == before
+    assert evaluate(trained, tmp_path, "base", "--force", protocols=["full"]) == 0
+    assert (tmp_path / "results.csv").read_text() != before
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--protocol", "enrol-x"], "Unknown protocol 'enrol-x'"),
+        (["--subset", "tests"], "--subset tests: "),
+        (["--subset", "train"], "--subset train: fairseq trains on a split of such a name"),
+        (["--subset", "test,"], "--subset 'test,': holds an empty name"),
+        (["--batch-size", "0"], "--batch-size 0: give a whole number from 1 up"),
+        (["--workers", "-1"], "--workers -1: give a whole number from 0 up"),
+        (["--seed", "-1"], "--seed -1: give a whole number from 0 up"),
+        (["--device", "tpu9"], "--device tpu9: torch cannot use it here"),
+        (["--path", "nowhere.pt"], "--path nowhere.pt: no such file"),
+        (["--data", "nowhere"], "--data nowhere: no such folder"),
+    ],
+)
+def test_mistakes_are_one_sentence_and_write_nothing(trained, tmp_path, capsys, options, said):
+    assert evaluate(trained, tmp_path / "out", "base", *options) == 1
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("neupronet: error: ") and said in last
+    assert not (tmp_path / "out").exists()
