@@ -6,10 +6,13 @@ import torch
 from official import REFERENCE, extractor, neupronet
 from omegaconf import OmegaConf
 
+from fairseq_neupronet.backbones.spectrogram_wav2vec2 import SpectrogramWav2Vec2
 from fairseq_neupronet.cli import main
 from fairseq_neupronet.conversion.cnn import EFFICIENTNETS
 from fairseq_neupronet.conversion.official import leaves
 from fairseq_neupronet.models.neupronet import NeuProNetModel
+from fairseq_neupronet.models.spectrogram_wav2vec2 import SpectrogramWav2Vec2Config
+from fairseq_neupronet.modules.conv_spec import parse_conv_spec
 
 needs_reference = pytest.mark.skipif(
     not REFERENCE.is_dir(), reason="the reference checkpoints are not here (NEUPRONET_REFERENCE)"
@@ -196,6 +199,12 @@ def test_a_flag_that_crashes_there_is_named(tmp_path, capsys):
     )
 
 
+@needs_reference
+def test_a_fusion_flag_without_profiles_had_nothing_to_fuse(tmp_path):
+    state = fakes.cnn("d", "resnet18", False, tensor_fusion=True, use_attention=True)
+    assert converted(state, tmp_path)["cfg"]["model"]["fusion"] == "concat"
+
+
 # ---- parameters ----------------------------------------------------------------------------------------------------
 
 
@@ -270,18 +279,112 @@ def test_a_cnn_of_another_size_than_configured_is_refused(tmp_path, capsys):
     assert "the parameters are those of resnet18" in sentence
 
 
-@needs_reference
-def test_an_extractors_settings_come_from_its_own_checkpoint_where_the_classifier_has_none(tmp_path, capsys):
-    state = fakes.cnn("b", "efficientnet-b0", True)
+def unknown_network(state: dict) -> dict:
+    """The classifier without a word on its networks, whose width is that of no recipe."""
     del state["cfg"]["model"]["w2v_args"]
-    assert "--extractor PRETRAINED.pt" in refused(state, tmp_path, capsys)
+    for name in [name for name in state["model"] if ".w2v_model.encoder.layers.1." in name]:
+        del state["model"][name]
+    state["last_optimizer_state"] = None
+    return state
+
+
+def test_settings_come_from_the_extractors_own_checkpoint_where_the_classifier_has_none(tmp_path, capsys):
+    state = unknown_network(fakes.classifier())
+    sentence = refused(state, tmp_path, capsys)
+    assert "does not say how its transformer is built (no model.w2v_args)" in sentence
+    assert "--extractor PRETRAINED.pt" in sentence
     assert "a classifier, where a pretrained extractor is wanted" in refused(
         state, tmp_path, capsys, "--extractor", tmp_path / "official.pt"
     )
-    pretrained = fakes.save(fakes.extractor(), tmp_path / "pretrained.pt")
-    config = converted(state, tmp_path, "--extractor", pretrained)["cfg"]["model"]["profile_extractor"]
-    assert config["conv_feature_layers"] == fakes.NETWORK["conv_feature_layers"]
-    assert config["encoder_attention_heads"] == 4
+    pretrained = fakes.extractor()
+    pretrained["cfg"]["model"] |= {"encoder_layers": 1, "encoder_attention_heads": 8, "mask_prob": 0.5,
+                                   "mask_selection": "poisson"}  # fmt: skip
+    path = fakes.save(pretrained, tmp_path / "pretrained.pt")
+    model = converted(state, tmp_path, "--extractor", path)["cfg"]["model"]
+    for part in ("transformer", "profile_extractor"):
+        assert model[part]["conv_feature_layers"] == fakes.NETWORK["conv_feature_layers"]
+        assert model[part]["encoder_attention_heads"] == 8
+        # The classifier's own option lies over the extractor's, where it has one.
+        assert (model[part]["mask_prob"], model[part]["mask_selection"]) == (0.3, "poisson")
+
+
+def network_parameters(convolutions: list, n_mels: int, width: int = 256) -> dict[str, torch.Tensor]:
+    """What an extractor of two layers with 512 units has, by our own network, which carries the official names."""
+    config = SpectrogramWav2Vec2Config(
+        conv_feature_layers=str(convolutions), encoder_embed_dim=width, extractor_mode="layer_norm"
+    )
+    return SpectrogramWav2Vec2(config, n_mels).state_dict()
+
+
+RECIPES = [
+    (128, [(512, 5, 1, 2), (512, 5, 2, 2), (256, 5, 4, 2)], (20, 80)),
+    (192, [(512, 5, 1, 1), (512, 5, 1, 2), (512, 5, 2, 2), (256, 5, 4, 2)], (0, 100)),
+]
+
+
+@pytest.mark.parametrize(("n_mels", "convolutions", "negatives"), RECIPES)
+def test_a_network_of_a_recipes_sizes_is_believed_to_be_it(tmp_path, capsys, n_mels, convolutions, negatives):
+    state = fakes.classifier(decoder_embed_dim=256)
+    del state["cfg"]["model"]["w2v_args"]
+    state["cfg"]["task"]["num_mels"] = n_mels
+    state["model"] = {name: value for name, value in state["model"].items() if ".w2v_model." not in name}
+    state["model"] = {name: value for name, value in state["model"].items() if ".proj." not in name}
+    for part in ("encoder", "profile_extractor"):
+        parameters = network_parameters(convolutions, n_mels)
+        state["model"] |= {f"{part}.w2v_model.{name}": value for name, value in parameters.items()}
+    state["last_optimizer_state"] = None
+    config = converted(state, tmp_path)["cfg"]["model"]
+    for part in ("transformer", "profile_extractor"):
+        network = config[part]
+        assert parse_conv_spec(network["conv_feature_layers"]) == convolutions
+        assert (network["encoder_attention_heads"], network["extractor_mode"]) == (2, "layer_norm")
+        assert (network["num_negatives"], network["cross_sample_negatives"]) == negatives
+        assert (network["mask_prob"], network["mask_length"]) == (0.3, 4)
+        assert network["quantize_targets"] is False
+    printed = capsys.readouterr().out
+    assert f"model.profile_extractor: OFFICIAL.pt does not say how it is built; its sizes are those of the official " \
+        f"recipe of {n_mels} mels" in printed  # fmt: skip
+    assert "encoder_attention_heads -> model.transformer.encoder_attention_heads" in printed
+
+
+def test_other_dilations_than_a_recipes_are_never_assumed(tmp_path, capsys):
+    """Kernels of 3 instead of 5: the sizes are of no recipe."""
+    state = fakes.classifier()
+    del state["cfg"]["model"]["w2v_args"]
+    for part in ("encoder", "profile_extractor"):
+        parameters = network_parameters([(512, 3, 1, 2), (512, 5, 2, 2), (256, 5, 4, 2)], 128)
+        state["model"] |= {f"{part}.w2v_model.{name}": value for name, value in parameters.items()}
+    state["last_optimizer_state"] = None
+    assert "its sizes are of no network that we know" in refused(state, tmp_path, capsys)
+
+
+@needs_reference
+@pytest.mark.parametrize("quantized", [False, True])
+def test_the_extractor_of_a_cnn_is_told_by_its_sizes(tmp_path, capsys, quantized):
+    state = fakes.cnn("b", "efficientnet-b0", True)
+    del state["cfg"]["model"]["w2v_args"]
+    if quantized:
+        extra = {"vars": torch.rand(1, 32, 32), "weight_proj.weight": torch.rand(32, 64),
+                 "weight_proj.bias": torch.rand(32)}  # fmt: skip
+        state["model"] |= {f"profile_extractor.w2v_model.quantizer.{name}": value for name, value in extra.items()}
+        state["last_optimizer_state"] = None
+    network = converted(state, tmp_path)["cfg"]["model"]["profile_extractor"]
+    assert {key: network[key] for key in ("conv_feature_layers", "encoder_attention_heads", "conv_pos", "final_dim")} \
+        == {key: fakes.NETWORK[key] for key in ("conv_feature_layers", "encoder_attention_heads", "conv_pos",
+                                                "final_dim")}  # fmt: skip
+    assert network["quantize_targets"] is quantized
+    if quantized:
+        assert (network["latent_vars"], network["latent_groups"], network["latent_dim"]) == (16, 2, 64)
+    assert "those of the reference checkpoints" in capsys.readouterr().out
+
+
+def test_names_of_a_wrapper_for_several_processes(tmp_path):
+    state = fakes.classifier()
+    wanted = converted(state, tmp_path)["model"]
+    state["model"] = {f"module.{name}": value for name, value in state["model"].items()}
+    found = converted(state, tmp_path, "--force")["model"]
+    assert list(found) == list(wanted)
+    assert all(torch.equal(value, wanted[name]) for name, value in found.items())
 
 
 def test_the_table_of_efficientnets_is_that_of_the_library():
@@ -371,7 +474,7 @@ def test_one_of_stock_fairseq_is_said_to_be_so(tmp_path, capsys, task, model):
 
 
 def test_weights_without_a_configuration_are_said_to_be_so(tmp_path, capsys):
-    assert "holds the weights alone, without the configuration" in refused({"a": torch.ones(2)}, tmp_path, capsys)
+    assert "holds the weights alone, without the configuration (cfg)" in refused({"a": torch.ones(2)}, tmp_path, capsys)
 
 
 def test_an_existing_file_is_overwritten_on_demand_only(tmp_path, capsys):

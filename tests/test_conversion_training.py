@@ -143,6 +143,30 @@ def test_the_number_of_updates_the_epoch_and_the_best_share_are_kept(tmp_path):
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("history", [None, []])
+def test_a_checkpoint_stripped_for_use_begins_at_update_0(tmp_path, capsys, history):
+    official = fakes.classifier()
+    del official["last_optimizer_state"], official["extra_state"]
+    official["optimizer_history"] = history
+    state = converted(official, tmp_path)
+    assert (state["optimizer_history"][0]["num_updates"], state["last_optimizer_state"]) == (0, None)
+    assert state["extra_state"]["train_iterator"]["epoch"] == 1
+    assert "optimizer_history: not in the checkpoint; training from it begins at update 0" in capsys.readouterr().out
+
+
+def test_moments_without_a_number_of_updates_are_refused(tmp_path, capsys):
+    official = fakes.classifier() | {"optimizer_history": []}
+    assert "does not say how many updates it was trained for" in refused(official, tmp_path, capsys)
+
+
+def test_the_last_of_several_optimizers_counts(tmp_path):
+    official = fakes.classifier()
+    last = official["optimizer_history"][0]
+    official["optimizer_history"] = [last | {"num_updates": 7, "optimizer_name": "FP16Optimizer"}, last]
+    (history,) = converted(official, tmp_path)["optimizer_history"]
+    assert (history["num_updates"], history["optimizer_name"]) == (20, "FairseqAdam")
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [

@@ -1,10 +1,12 @@
 """Span masks: short clips, padding, and the distributions of wav2vec 2.0 against loops and enumerations."""
 
+import types
 from itertools import combinations
 
 import numpy as np
 import pytest
 import torch
+from fairseq.data import data_utils
 
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.modules.span_masks import SELECTIONS, channel_mask, span_mask
@@ -88,6 +90,77 @@ def test_spans_without_room_are_left_out():
     assert min(gaps) >= 3
 
 
+SHAPES = {
+    "static": {},
+    "uniform": {"selection": "uniform", "mask_other": 3},
+    "normal": {"selection": "normal", "mask_other": 2},
+    "poisson": {"selection": "poisson"},
+    "static, apart": {"no_overlap": True, "min_space": 2},
+    "uniform, apart": {"selection": "uniform", "mask_other": 3, "no_overlap": True, "min_space": 1},
+    "normal, apart": {"selection": "normal", "mask_other": 1, "no_overlap": True, "min_space": 1},
+}
+
+
+@pytest.fixture
+def fairseqs_mask(monkeypatch):
+    """fairseq's function; some of its branches use names that numpy has no more."""
+    numpy_of_then = types.SimpleNamespace(**vars(np))
+    numpy_of_then.int = int
+    source = np.random.RandomState(7)
+    numpy_of_then.random = types.SimpleNamespace(default_rng=lambda seed: source)
+    monkeypatch.setattr(data_utils, "np", numpy_of_then)
+    return data_utils.compute_mask_indices
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("rest", [{}, {"dropout": 0.3}], ids=["whole", "thinned"])
+def test_masks_are_distributed_as_those_of_fairseq(fairseqs_mask, shape, rest):
+    """Clips of 200 steps, where the last one, which ours never masks, and the placement of spans weigh little."""
+    n, steps = 3000, 200
+    names = {"selection": "mask_type", "dropout": "mask_dropout"}
+    theirs = fairseqs_mask(
+        (n, steps), None, 0.2, 8, min_masks=2, require_same_masks=False,
+        **{names.get(name, name): value for name, value in (shape | rest).items()},
+    )  # fmt: skip
+    ours = span_mask(np.full(n, steps), steps, 0.2, 8, 2, np.random.default_rng(8), **shape, **rest)
+    for count in (lambda mask: mask.sum(1), lambda mask: np.array([len(runs(row)) for row in mask])):
+        a, b = count(ours), count(theirs)
+        assert abs(a.mean() - b.mean()) <= 4 * np.sqrt((a.var() + b.var()) / n) + 0.01 * b.mean()
+        assert abs(a.std() - b.std()) <= 0.1 * b.std()
+    found = [[length for row in mask for _, length in runs(row)] for mask in (ours, theirs)]
+    lengths = [np.bincount(of_mask, minlength=64) for of_mask in found]
+    shares = [counts / counts.sum() for counts in lengths]
+    assert np.abs(shares[0] - shares[1]).sum() / 2 <= 0.04
+    inner = slice(20, -20)
+    np.testing.assert_allclose(ours.mean(0)[inner].mean(), theirs.mean(0)[inner].mean(), rtol=0.05)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.25, 1.0])
+def test_the_share_that_is_unmasked_again(dropout):
+    steps = np.random.default_rng(1).integers(0, 40, 300)
+    mask, whole = (span_mask(steps, 40, 0.6, 5, 2, np.random.default_rng(2), dropout=share) for share in (dropout, 0))
+    assert (mask <= whole).all()
+    assert mask.sum(1).tolist() == [count - round(count * dropout) for count in whole.sum(1).tolist()]
+
+
+def test_equal_counts_are_the_fewest_of_any_clip_that_can_be_masked():
+    rng, steps = np.random.default_rng(3), np.array([1, 60, 45, 30])
+    whole = span_mask(steps, 60, 0.5, 4, 2, np.random.default_rng(5))
+    mask = span_mask(steps, 60, 0.5, 4, 2, np.random.default_rng(5), equal_counts=True)
+    assert (mask <= whole).all()
+    assert mask.sum(1).tolist() == [0, *[whole.sum(1)[1:].min()] * 3]
+    assert len(set(whole.sum(1)[1:])) > 1
+    assert span_mask([1, 0], 5, 0.5, 4, 2, rng, equal_counts=True).sum() == 0
+
+
+def test_which_steps_are_unmasked_is_random():
+    """Each of a clip's masked steps is as likely to stay as any other."""
+    n = 4000
+    mask = span_mask(np.full(n, 11), 11, 0, 10, 1, np.random.default_rng(6), dropout=0.5)
+    assert set(mask.sum(1)) == {5}
+    assert (np.abs(mask.mean(0)[:10] - 0.5) <= 4 * 0.5 / np.sqrt(n)).all()
+
+
 def test_seed_decides():
     lengths = torch.tensor([20, 30])
     first, second, third = (span_mask(lengths, 30, 0.5, 3, 2, np.random.default_rng(seed)) for seed in (1, 1, 2))
@@ -118,6 +191,7 @@ def test_channel_mask():
         ({"mask_prob": 1.5}, "probability 1.5"),
         ({"mask_length": 0}, "length 0"),
         ({"selection": "uniform", "mask_other": 7}, "may not exceed"),
+        ({"dropout": 1.5}, "dropout 1.5"),
     ],
 )
 def test_unusable_fields_are_named(fields, part):

@@ -1,7 +1,6 @@
 """Convolutions over time, mel bands as channels. Letters: B clips, M mel bands, F frames, T steps."""
 
 import torch.nn.functional as F
-from fairseq.modules import Fp32GroupNorm, Fp32LayerNorm, TransposeLast
 from torch import Tensor, nn
 
 from fairseq_neupronet.errors import InputError
@@ -48,5 +47,29 @@ class CausalConvolutions(nn.Module):
 
 def _norm(dim: int, mode: str, first: bool) -> nn.Module:
     if mode == "layer_norm":
-        return nn.Sequential(TransposeLast(), Fp32LayerNorm(dim), TransposeLast())
-    return Fp32GroupNorm(dim, dim) if first else nn.Identity()
+        # Position 1 carries fairseq's name of the layer norm's parameters.
+        return nn.Sequential(_TimeLast(), _LayerNorm(dim), _TimeLast())
+    return _GroupNorm(dim, dim) if first else nn.Identity()
+
+
+class _TimeLast(nn.Module):
+    """(B, C, T) → (B, T, C), and back."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mT
+
+
+class _LayerNorm(nn.LayerNorm):
+    """In float32 whatever the network runs in."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, bias = self.weight.float(), self.bias.float()
+        return F.layer_norm(x.float(), self.normalized_shape, weight, bias, self.eps).type_as(x)
+
+
+class _GroupNorm(nn.GroupNorm):
+    """In float32 whatever the network runs in."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, bias = self.weight.float(), self.bias.float()
+        return F.group_norm(x.float(), self.num_groups, weight, bias, self.eps).type_as(x)

@@ -8,7 +8,11 @@ _VARIANTS = ("resnet18", "resnet34", "resnet50")
 
 
 class ResNetBackbone(Backbone):
-    """ResNet on the spectrogram repeated to three channels, then two dropout-linear-ReLU layers to D."""
+    """ResNet on the spectrogram repeated to three channels, then two dropout-linear-ReLU layers to D.
+
+    The image is (3, M, F), mels as rows: of all backbones NEUPRONET.md section 3 transposes EfficientNet's input alone.
+    Parameters cannot tell, since kernels are square and the features are averaged over both axes.
+    """
 
     def __init__(self, variant: str, embed_dim: int):
         from torchvision import models  # two seconds that other backbones need not wait for

@@ -137,12 +137,20 @@ class SpectrogramWav2Vec2(nn.Module):
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Span mask (B, T) and channel mask (B, C) or None, for clips of ``steps`` (B,) steps."""
         config = self.config
-        spans = span_mask(steps, n_steps, config.mask_prob, config.mask_length, min_masks=2, rng=rng)
+        # Without a probability there are no spans, not the least number of them.
+        spans = span_mask(
+            steps, n_steps, config.mask_prob, config.mask_length, min_masks=2 if config.mask_prob else 0, rng=rng,
+            selection=str(config.mask_selection), mask_other=config.mask_other, no_overlap=config.no_mask_overlap,
+            min_space=config.mask_min_space, dropout=config.mask_dropout, equal_counts=config.require_same_masks,
+        )  # fmt: skip
         channels = None
         if config.mask_channel_prob > 0:
             channels = channel_mask(
-                len(steps), config.encoder_embed_dim, config.mask_channel_prob, config.mask_channel_length, rng=rng
-            )
+                len(steps), config.encoder_embed_dim, config.mask_channel_prob, config.mask_channel_length, rng=rng,
+                selection=str(config.mask_channel_selection), mask_other=config.mask_channel_other,
+                no_overlap=config.no_mask_channel_overlap, min_space=config.mask_channel_min_space,
+                equal_counts=config.require_same_masks,
+            )  # fmt: skip
         return spans, channels
 
     def encode(
@@ -175,9 +183,11 @@ class SpectrogramWav2Vec2(nn.Module):
             spans = masked.cpu().numpy()
         elif rng is not None:
             spans, channels = self.draw_masks(steps, n_steps, rng)
+        if channels is not None and self.config.mask_channel_before:
+            x = x.masked_fill(_on(channels, x.device).unsqueeze(1), 0.0)
         if spans is not None:
             x = torch.where(_on(spans, x.device).unsqueeze(2), self.mask_emb.to(x.dtype), x)
-        if channels is not None:
+        if channels is not None and not self.config.mask_channel_before:
             x = x.masked_fill(_on(channels, x.device).unsqueeze(1), 0.0)
         if x.data_ptr() == unmasked.data_ptr():
             x = x.clone()  # the encoder zeroes padding in place

@@ -48,8 +48,8 @@ def add_parser(subparsers) -> None:
     parser.add_argument("out", metavar="OUT.pt", help="file to write")
     parser.add_argument("--data", metavar="DIR", help="folder of the manifests that it was trained on, for its classes")
     parser.add_argument("--extractor", metavar="PRETRAINED.pt",
-                        help="official checkpoint that the profile extractor was pretrained as, where OFFICIAL.pt does "
-                             "not say how it is built")
+                        help="official checkpoint that the extractor was pretrained as, where OFFICIAL.pt does not say "
+                             "how it is built and its sizes are those of no official recipe")
     parser.add_argument("--recipe", metavar="OUT.yaml", help="write a recipe too, with which training goes on")
     parser.add_argument("--without-optimizer", action="store_true", help="leave the optimiser's state out")
     parser.add_argument("--force", action="store_true", help="overwrite OUT.pt and OUT.yaml")

@@ -77,7 +77,9 @@ def convert(conversion: Conversion) -> list[str]:
     if conversion.optimizer:
         optimizer = convert_optimizer(official, parameters, report)
     else:
-        report.note("last_optimizer_state: left out, as asked; training from it begins with a fresh optimiser")
+        report.note(
+            "last_optimizer_state: left out, as asked; training from it begins with a fresh optimiser at update 0"
+        )
     plain = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
     state = {
         "args": None,

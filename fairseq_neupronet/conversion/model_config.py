@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from omegaconf import DictConfig, OmegaConf
 
 from fairseq_neupronet.conversion.cnn import recognise_cnn
+from fairseq_neupronet.conversion.known_networks import known_network
 from fairseq_neupronet.conversion.networks import FINETUNING_OVERRIDES, Settings, Shapes, copy_network, find_networks
 from fairseq_neupronet.conversion.official import OfficialCheckpoint
 from fairseq_neupronet.conversion.options import OptionSetter
@@ -20,6 +21,7 @@ _POOLING_FLAGS = {
     "use_cossim_attention": "cosine",
     "use_dot_softmax_attention": "dot",
 }
+_PARAMETERS = {"transformer": "encoder.w2v_model.", "profile_extractor": "profile_extractor.w2v_model."}
 _CRASHING = ("model.tensor_fusion", "task.auto_encoder")
 # Official ``npn_option``: the mean over the profile's clips in the whole split, or the method.
 WHOLE_SPLIT, _IN_BATCH = 1, 2
@@ -69,7 +71,8 @@ class ClassifierConfig:
             )
         for key in _CRASHING:
             section, option = key.split(".")
-            if self.official.section(section).get(option):
+            acts = self.profiling or option != "tensor_fusion"
+            if acts and self.official.section(section).get(option):
                 raise InputError(f"{path}: {key} is set, with which the official code crashes: nothing was trained so")
         self.setter.set("task.profiling", "profiling", self.profiling)
         self.setter.set("task.auto_encoder", "auto_encoder", False)
@@ -81,10 +84,9 @@ class ClassifierConfig:
             self._set_cnn()
         else:
             self.setter.set("model._name", "backbone", "spectrogram_wav2vec2")
-            self.target.transformer = self._network("transformer", "encoder.w2v_model.", self._backbone_settings())
+            self.target.transformer = self._network("transformer")
         if self.profiling:
-            prefix = "profile_extractor.w2v_model."
-            self.target.profile_extractor = self._network("profile_extractor", prefix, self._extractor_settings())
+            self.target.profile_extractor = self._network("profile_extractor")
         for key in (*FINETUNING_OVERRIDES, "conv_feature_layers", "encoder_embed_dim"):
             self._repeated(key)
         for key in self.section:
@@ -97,33 +99,32 @@ class ClassifierConfig:
             uses = "the networks have theirs from model.w2v_args" if used else "of wav2vec 2.0"
             self.report.drop(f"model.{key}", self.section[key], uses)
 
-    def _network(self, ours: str, parameters: str, settings: Settings) -> DictConfig:
+    def _network(self, ours: str) -> DictConfig:
+        parameters = _PARAMETERS[ours]
+        settings = self._settings(ours, parameters)
         return copy_network(self.official, settings, parameters, f"model.{ours}", self.report)
 
-    def _backbone_settings(self) -> Settings:
+    def _settings(self, ours: str, parameters: str) -> Settings:
+        """Where one network's settings stand: in the classifier, in its extractor's own file, or in a known recipe."""
+        is_extractor = ours == "profile_extractor"
         found = find_networks(self.section, "model")
-        if not found:
-            raise InputError(
-                f"{self.official.path}: its configuration does not say how its transformers are built (no "
-                "model.w2v_args.model); it cannot be converted without"
-            )
-        return min(found, key=lambda settings: settings.is_extractor)
-
-    def _extractor_settings(self) -> Settings:
-        if self.extractor is not None:
-            overrides = {
-                f"model.{key}": (ours, self.section[key])
-                for key, ours in FINETUNING_OVERRIDES.items()
-                if key in self.section
-            }
+        overrides = {
+            f"model.{key}": (name, self.section[key])
+            for key, name in FINETUNING_OVERRIDES.items()
+            if key in self.section
+        }
+        if self.extractor is not None and (is_extractor or not found):
             return Settings(f"{self.extractor.path}: model", self.extractor.section("model"), overrides)
-        found = find_networks(self.section, "model")
-        if not found:
+        if found:
+            return (max if is_extractor else min)(found, key=lambda settings: settings.is_extractor)
+        known = known_network(Shapes(self.official, parameters), f"model.{ours}", overrides, self.report)
+        if known is None:
             raise InputError(
-                f"{self.official.path}: its configuration does not say how the profile extractor is built (no "
-                "model.w2v_args); give the official checkpoint that it was pretrained as: --extractor PRETRAINED.pt"
+                f"{self.official.path}: its configuration does not say how its {ours} is built (no model.w2v_args), "
+                "and its sizes are of no network that we know; give the official checkpoint that it was pretrained "
+                "as: --extractor PRETRAINED.pt"
             )
-        return max(found, key=lambda settings: settings.is_extractor)
+        return known
 
     def _set_cnn(self) -> None:
         found = recognise_cnn(self.official, self.shapes)

@@ -21,16 +21,15 @@ from fairseq_neupronet.modules.conv_spec import parse_conv_spec
 FINETUNING_OVERRIDES = {
     **{name: name for name in (
         "dropout", "attention_dropout", "activation_dropout", "dropout_input", "feature_grad_mult", "mask_prob",
-        "mask_length", "mask_channel_prob", "mask_channel_length",
+        "mask_length", "mask_selection", "mask_other", "no_mask_overlap", "require_same_masks", "mask_channel_prob",
+        "mask_channel_length", "mask_channel_selection", "mask_channel_other", "no_mask_channel_overlap",
+        "mask_channel_before",
     )},
     "layerdrop": "encoder_layerdrop",
 }  # fmt: skip
 _BUILT_IN = {
     "conv_bias": False, "layer_type": "transformer", "quantize_input": False, "same_quantizer": False,
     "target_glu": False, "codebook_negatives": 0, "quantizer_depth": 1, "pos_conv_depth": 1, "pos_enc_type": "abs",
-    "mask_selection": "static", "mask_other": 0.0, "mask_min_space": 1, "no_mask_overlap": False,
-    "mask_channel_selection": "static", "mask_channel_other": 0.0, "mask_channel_min_space": 1,
-    "no_mask_channel_overlap": False, "mask_channel_before": False, "mask_dropout": 0.0, "require_same_masks": True,
     "crop_seq_to_multiple": 1, "required_seq_len_multiple": 2,
 }  # fmt: skip
 _INERT = (
@@ -180,6 +179,25 @@ class Shapes:
         while (dim := self.size(f"feature_extractor.conv_layers.{len(layers)}.0.weight")) is not None:
             layers.append((dim, self.size(f"feature_extractor.conv_layers.{len(layers)}.0.weight", 2)))
         return layers
+
+    def has_convolutions(self, spec: str) -> bool:
+        """Whether the convolutions have the dims and kernels of a specification."""
+        return self.convolutions() == [layer[:2] for layer in parse_conv_spec(spec)]
+
+    def extractor_mode(self) -> str:
+        """Which norm follows the first convolution, by its parameter's name."""
+        return "layer_norm" if "feature_extractor.conv_layers.0.2.1.weight" in self else "default"
+
+    def quantizer_sizes(self) -> dict[str, bool | int]:
+        """Whether targets are quantised, and the codebook's options."""
+        codewords, part = self.size("quantizer.vars", 1), self.size("quantizer.vars", 2)
+        width = self.size("project_q.weight", 1)
+        if not (codewords and part and width and part <= width):
+            return {"quantize_targets": False}
+        groups = width // part
+        return {
+            "quantize_targets": True, "latent_vars": codewords // groups, "latent_groups": groups, "latent_dim": width,
+        }  # fmt: skip
 
     def network_sizes(self) -> dict[str, int]:
         """The options of a network that its parameters decide, by our names."""

@@ -16,6 +16,7 @@ from fairseq_neupronet.optim.fused_adam import parse_betas
 
 OUR_TASKS = ("spectrogram_finetuning", "spectrogram_pretraining")
 _CLASSIFIER_PARAMETERS = re.compile(r"encoder\.(w2v_model|effnet|model_ft)\.|profile_extractor\.w2v_model\.")
+_WRAPPER = "module."
 
 
 @dataclass
@@ -47,15 +48,19 @@ class OfficialCheckpoint:
         state = read_plain_checkpoint(path)
         config, parameters = state.get("cfg"), state.get("model")
         if not isinstance(config, dict) or not isinstance(parameters, dict):
-            what = "the weights alone" if all(isinstance(value, Tensor) for value in state.values()) else "something"
+            named = ", ".join(printable(str(key)) for key in list(state)[:8]) or "nothing"
+            what = "the weights alone" if all(isinstance(value, Tensor) for value in state.values()) else named
             raise InputError(
-                f"{path}: holds {what}, without the configuration and model of a fairseq checkpoint; give the file "
-                "that official training saved"
+                f"{path}: holds {what}, without the configuration (cfg) and model of a checkpoint of fairseq since "
+                "2021; give the file that official training saved"
             )
         if not parameters or not all(
             isinstance(name, str) and isinstance(value, Tensor) for name, value in parameters.items()
         ):
             raise InputError(f"{path}: its model is not a collection of named parameters")
+        # What a wrapper for several processes puts before every name.
+        while all(name.startswith(_WRAPPER) for name in parameters):
+            parameters = {name.removeprefix(_WRAPPER): value for name, value in parameters.items()}
         checkpoint = cls(path, "", config, parameters, state)
         checkpoint.kind = checkpoint._recognise()
         check_texts(config, path)

@@ -103,7 +103,10 @@ SECTIONS = (
         OptionRow("model.num_classes", "`model.n_classes`", "changed nothing there"),
         OptionRow("model.num_mels", "`model.n_mels`", "read from the manifest when unset"),
         OptionRow("model.dropout attention_dropout activation_dropout dropout_input feature_grad_mult mask_prob "
-                  "mask_length mask_channel_prob mask_channel_length", _NETWORKS, "same, for each network"),
+                  "mask_length mask_selection mask_other no_mask_overlap mask_min_space mask_dropout "
+                  "require_same_masks mask_channel_prob mask_channel_length mask_channel_selection mask_channel_other "
+                  "no_mask_channel_overlap mask_channel_min_space mask_channel_before", _NETWORKS,
+                  "same, for each network"),
         OptionRow("model.layerdrop", "`model.transformer.encoder_layerdrop`, "
                   "`model.profile_extractor.encoder_layerdrop`", "renamed, for each network"),
         OptionRow("model.conv_feature_layers encoder_embed_dim", _NETWORKS,
@@ -127,22 +130,30 @@ SECTIONS = (
                   _NOTHING, "fixed at the defaults"),
         OptionRow("model.attn_type depthwise_conv_kernel_size max_positions quantizer_factor checkpoint_activations "
                   "fp16", _NOTHING, "changed nothing there"),
-        OptionRow("model.*", "`model.*`", "same"),
-        OptionRow("criterion.*", "`criterion.*`", "same: fairseq's own, named wav2vec"),
+        OptionRow("model.conv_feature_layers extractor_mode encoder_layers encoder_embed_dim encoder_ffn_embed_dim "
+                  "encoder_attention_heads activation_fn layer_norm_first conv_pos conv_pos_groups dropout "
+                  "attention_dropout activation_dropout encoder_layerdrop dropout_input dropout_features "
+                  "feature_grad_mult final_dim logit_temp num_negatives cross_sample_negatives "
+                  "negatives_from_everywhere quantize_targets latent_vars latent_groups latent_dim latent_temp",
+                  "`model.*`"),
+        OptionRow("model.mask_prob mask_length mask_selection mask_other no_mask_overlap mask_min_space mask_dropout "
+                  "require_same_masks mask_channel_prob mask_channel_length mask_channel_selection mask_channel_other "
+                  "no_mask_channel_overlap mask_channel_min_space mask_channel_before", "`model.*`"),
+        OptionRow("criterion._name infonce loss_weights log_keys", "`criterion.*`",
+                  "same: fairseq's own, named wav2vec"),
     ), EXTRACTOR),
-    Section("both kinds of model", (
-        OptionRow("model.mask_selection mask_other mask_min_space no_mask_overlap mask_channel_selection "
-                  "mask_channel_other mask_channel_min_space no_mask_channel_overlap mask_channel_before "
-                  "require_same_masks mask_dropout", _NOTHING,
-                  "fixed at the defaults: spans of one length, which may overlap"),
-    )),
     Section("optimiser and schedule", (
         OptionRow("optimizer._name", "`optimizer._name=adam`", "same; fused_adam is a faster form"),
+        OptionRow("optimizer.adam_betas adam_eps weight_decay", "`optimizer.*`"),
+        OptionRow("lr_scheduler.phase_ratio init_lr_scale final_lr_scale", "`lr_scheduler.*`"),
+        OptionRow("optimization.lr max_update max_epoch update_freq clip_norm", "`optimization.*`"),
         OptionRow("optimizer.* lr_scheduler.* optimization.*", "`*`", "same: fairseq's own"),
     )),
     Section("checkpoints and data", (
         OptionRow("checkpoint.best_checkpoint_metric", "`checkpoint.best_checkpoint_metric`",
                   "same, of shares, not per cent; icbhi: icbhi_score with task.normal_class"),
+        OptionRow("checkpoint.patience maximize_best_checkpoint_metric save_dir", "`checkpoint.*`"),
+        OptionRow("dataset.batch_size train_subset valid_subset num_workers", "`dataset.*`"),
         OptionRow("checkpoint.* dataset.*", "`*`", "same: fairseq's own"),
         OptionRow("{split}.tsv {split}.label dict.label.txt", "`task.data`", "as they are, with 3 or 4 columns"),
         OptionRow("checkpoint_best.pt", "`neupronet convert`", "then as ours"),

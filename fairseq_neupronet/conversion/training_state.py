@@ -24,9 +24,12 @@ def convert_history(official: OfficialCheckpoint, report: Report) -> list[dict]:
     """fairseq's record of the training, with one entry: how many updates there were, and of what kind.
 
     Raises:
-        InputError: no such record.
+        InputError: an optimiser's state without such a record, or one that does not count updates.
     """
     history = official.state.get("optimizer_history")
+    if not history and official.state.get("last_optimizer_state") is None:
+        report.note("optimizer_history: not in the checkpoint; training from it begins at update 0")
+        history = [{"num_updates": 0}]
     last = history[-1] if isinstance(history, list) and history else None
     updates = last.get("num_updates") if isinstance(last, dict) else None
     if type(updates) is not int or updates < 0:
@@ -79,7 +82,9 @@ def convert_optimizer(official: OfficialCheckpoint, parameters: ConvertedParamet
     """
     state = official.state.get("last_optimizer_state")
     if state is None:
-        report.note("last_optimizer_state: not in the checkpoint; training from it begins with a fresh optimiser")
+        report.note(
+            "last_optimizer_state: not in the checkpoint; training from it begins with a fresh optimiser at update 0"
+        )
         return None
     moments, groups = (state.get(key) for key in ("state", "param_groups")) if isinstance(state, dict) else (None, None)
     if not isinstance(moments, dict) or not isinstance(groups, list) or len(groups) != 1:

@@ -8,20 +8,17 @@ from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.models import BaseFairseqModel, register_model
 from torch import Tensor
 
-from fairseq_neupronet.backbones import build_backbone
 from fairseq_neupronet.backbones.spectrogram_wav2vec2 import Encoded, Randomness
 from fairseq_neupronet.backbones.transformer import TransformerBackbone
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.models.spectrogram_wav2vec2 import SpectrogramWav2Vec2Config
 from fairseq_neupronet.modules.auto_encoder import AutoEncoderLoss
-from fairseq_neupronet.modules.fusion import FUSIONS, build_fusion
-from fairseq_neupronet.modules.heads import HEADS, build_head
+from fairseq_neupronet.modules.build import NO_BACKBONE, build_network
+from fairseq_neupronet.modules.fusion import FUSIONS
+from fairseq_neupronet.modules.heads import HEADS
 from fairseq_neupronet.modules.network import GROUPINGS, Classified, NeuProNet
-from fairseq_neupronet.modules.pooling import COSINE_SIGNS, POOLINGS, ProfilePooling
+from fairseq_neupronet.modules.pooling import COSINE_SIGNS, POOLINGS
 from fairseq_neupronet.modules.precision import autocast
-from fairseq_neupronet.modules.profile_bank import ProfileBank
-
-NO_BACKBONE = "none"
 
 
 @dataclass
@@ -111,32 +108,8 @@ class NeuProNetModel(NeuProNet, BaseFairseqModel):
     @classmethod
     def build_model(cls, cfg: NeuProNetConfig, task):
         _check_combination(cfg)
-        backbone = None
-        if cfg.backbone != NO_BACKBONE:
-            backbone = build_backbone(cfg.backbone, cfg.n_mels, cfg.decoder_embed_dim, cfg)
-        width = cfg.decoder_embed_dim
-        bank = None
-        if cfg.profiling:
-            extractor = TransformerBackbone(
-                cfg.profile_extractor, cfg.n_mels, width, cfg.final_dropout, cfg.apply_mask
-            )
-            pooling = ProfilePooling(
-                str(cfg.pooling), cfg.temperature, str(cfg.cosine_sign), cfg.normalize_embeddings
-            )
-            fusion = build_fusion(str(cfg.fusion), width, cfg.fusion_rank)
-            head = build_head(
-                str(cfg.head), fusion.width, cfg.n_classes, cfg.clf_hidden_dim, cfg.clf_dropout_rate, fusion.branches
-            )
-            bank = ProfileBank(width) if str(cfg.grouping) == "whole_split" else None
-        else:
-            extractor = pooling = fusion = None
-            head = build_head("linear", width, cfg.n_classes)
-        model = cls(
-            backbone, head, extractor, pooling, fusion,
-            cfg.freeze_backbone_updates, cfg.freeze_profile_extractor_updates, cfg.one_pass,
-            cfg.gather_profiles, str(cfg.grouping), bank,
-        )  # fmt: skip
-        fused_width = fusion.width if fusion else width
+        model = build_network(cfg, TransformerBackbone, cls)
+        fused_width = model.fusion.width if model.fusion else cfg.decoder_embed_dim
         model.auto_encoder = AutoEncoderLoss(cfg.n_mels, fused_width) if cfg.auto_encoder else None
         return model
 

@@ -15,7 +15,9 @@ from torch import Tensor
 
 from fairseq_neupronet.backbones.causal_convolutions import EXTRACTOR_MODES
 from fairseq_neupronet.backbones.spectrogram_wav2vec2 import Randomness, SpectrogramWav2Vec2
+from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.modules.precision import autocast
+from fairseq_neupronet.modules.span_masks import SELECTIONS
 
 
 @dataclass
@@ -48,8 +50,32 @@ class SpectrogramWav2Vec2Config(FairseqDataclass):
     feature_grad_mult: float = field(default=0.1, metadata={"help": "gradient scale of the convolutions; 0 freezes"})
     mask_prob: float = field(default=0.65, metadata={"help": "share of steps covered by span masks (overlaps aside)"})
     mask_length: int = field(default=10, metadata={"help": "steps of a span; a shorter clip takes its steps minus 1"})
+    mask_selection: ChoiceEnum(SELECTIONS) = field(
+        default="static",
+        metadata={"help": "lengths of spans: static, all mask_length; uniform, from mask_other to twice mask_length; "
+                  "normal, mean mask_length and deviation mask_other; poisson, mean mask_length"},
+    )  # fmt: skip
+    mask_other: float = field(default=0.0, metadata={"help": "see mask_selection"})
+    no_mask_overlap: bool = field(default=False, metadata={"help": "keep spans apart; those without room are left out"})
+    mask_min_space: int = field(default=1, metadata={"help": "no_mask_overlap: unmasked steps between spans at least"})
+    mask_dropout: float = field(default=0.0, metadata={"help": "share of a clip's masked steps that is unmasked again"})
+    require_same_masks: bool = field(
+        default=False,
+        metadata={"help": "unmask steps at random until the clips of a batch have equally many masked, and "
+                  "channels so; true in the official code"},
+    )  # fmt: skip
     mask_channel_prob: float = field(default=0.0, metadata={"help": "the same for spans of channels"})
     mask_channel_length: int = field(default=10, metadata={"help": "channels of a span"})
+    mask_channel_selection: ChoiceEnum(SELECTIONS) = field(default="static", metadata={"help": "as mask_selection"})
+    mask_channel_other: float = field(default=0.0, metadata={"help": "as mask_other"})
+    no_mask_channel_overlap: bool = field(default=False, metadata={"help": "as no_mask_overlap"})
+    mask_channel_min_space: int = field(
+        default=1, metadata={"help": "no_mask_channel_overlap: unmasked channels between spans at least"}
+    )
+    mask_channel_before: bool = field(
+        default=False,
+        metadata={"help": "channels are masked before steps, so that a masked step has all of its channels"},
+    )  # fmt: skip
     num_negatives: int = field(default=20, metadata={"help": "negatives from the anchor's own clip"})
     cross_sample_negatives: int = field(
         default=80, metadata={"help": "negatives from clips of other profiles (of other clips without profiles)"}
@@ -77,6 +103,8 @@ class SpectrogramWav2Vec2Model(SpectrogramWav2Vec2, BaseFairseqModel):
 
     @classmethod
     def build_model(cls, cfg: SpectrogramWav2Vec2Config, task):
+        if not cfg.mask_prob:
+            raise InputError("model.mask_prob is 0, which leaves pretraining no step to tell; set it above 0")
         return cls(cfg, cfg.n_mels)
 
     def set_num_updates(self, num_updates: int) -> None:

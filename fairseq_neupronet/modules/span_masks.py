@@ -69,6 +69,8 @@ def span_mask(
     mask_other: float = 0.0,
     no_overlap: bool = False,
     min_space: int = 1,
+    dropout: float = 0.0,
+    equal_counts: bool = False,
 ) -> np.ndarray:
     """Draw span masks.
 
@@ -86,6 +88,9 @@ def span_mask(
         no_overlap: keep spans apart; those without room are left out. Drawn uniformly among all arrangements, where
             fairseq places the longest first.
         min_space: least number of unmasked steps between spans under ``no_overlap``.
+        dropout: share of each clip's masked steps that is unmasked again, at random.
+        equal_counts: unmask steps at random until all clips that can be masked have as many masked as the one with
+            the fewest.
 
     Returns:
         (B, T) bool, True where masked; never on padding, never a whole clip.
@@ -95,11 +100,12 @@ def span_mask(
     """
     if selection not in SELECTIONS:
         raise InputError(f"Unknown mask selection {selection!r}; known are {', '.join(SELECTIONS)}.")
-    if not 0 <= mask_prob <= 1 or mask_length < 1 or min_masks < 0 or mask_other < 0 or min_space < 0:
+    shares = 0 <= mask_prob <= 1 and 0 <= dropout <= 1
+    if not shares or mask_length < 1 or min_masks < 0 or mask_other < 0 or min_space < 0:
         raise InputError(
-            "Span masks need a probability from 0 to 1, a length of at least 1, and no negative number: got "
-            f"probability {mask_prob}, length {mask_length}, at least {min_masks} spans, other {mask_other}, "
-            f"space {min_space}."
+            "Span masks need a probability and a dropout from 0 to 1, a length of at least 1, and no negative number: "
+            f"got probability {mask_prob}, dropout {dropout}, length {mask_length}, at least {min_masks} spans, other "
+            f"{mask_other}, space {min_space}."
         )
     if selection == "uniform" and mask_other > 2 * mask_length:
         raise InputError(
@@ -129,13 +135,30 @@ def span_mask(
     ends = np.minimum(starts + spans, last[:, None])
     np.add.at(edges, (rows, starts[used]), 1)
     np.add.at(edges, (rows, ends[used]), -1)
-    return np.cumsum(edges, axis=1)[:, :max_steps] > 0
+    mask = np.cumsum(edges, axis=1)[:, :max_steps] > 0
+    if equal_counts or dropout > 0:
+        mask = _thinned(mask, steps >= 2, dropout, equal_counts, rng)
+    return mask
 
 
-def channel_mask(batch: int, channels: int, prob: float, length: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw static span masks over channels, for each clip its own.
+def _thinned(
+    mask: np.ndarray, maskable: np.ndarray, dropout: float, equal_counts: bool, rng: np.random.Generator
+) -> np.ndarray:
+    """Keep as many masked steps (B, T) of each clip as wanted, chosen at random."""
+    kept = mask.sum(1)
+    if equal_counts:
+        kept = np.minimum(kept, kept[maskable].min(initial=mask.shape[1]))
+    kept = kept - np.rint(kept * dropout).astype(np.int64)
+    keys = np.where(mask, rng.random(mask.shape), np.inf)
+    return mask & (keys.argsort(axis=1).argsort(axis=1) < kept[:, None])
+
+
+def channel_mask(
+    batch: int, channels: int, prob: float, length: int, rng: np.random.Generator, **shape
+) -> np.ndarray:
+    """Draw span masks over channels, for each clip its own; ``shape``: further arguments of :func:`span_mask`.
 
     Returns:
         (B, C) bool, True where masked.
     """
-    return span_mask(np.full(batch, channels), channels, prob, length, 0, rng)
+    return span_mask(np.full(batch, channels), channels, prob, length, 0, rng, **shape)
