@@ -52,8 +52,14 @@ setup(
         "tqdm>=4.64",
     ],
     extras_require={
+        "export": ["onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.5"],
         "fairseq": ["fairseq-fixed>=0.12.3.1"],
-        "test": ["librosa>=0.10.2", "pandas>=2.0", "pytest>=8.0", "ruff>=0.9", "scikit-learn>=1.3"],
+        "launchers": ["hydra-joblib-launcher>=1.2"],
+        "report": ["matplotlib>=3.8", "scikit-learn>=1.3"],
+        "show": ["matplotlib>=3.8"],
+        "test": ["hydra-joblib-launcher>=1.2", "librosa>=0.10.2", "matplotlib>=3.8", "onnx>=1.17",
+                 "onnxruntime>=1.20", "onnxscript>=0.5", "pandas>=2.0", "pytest>=8.0", "ruff>=0.9",
+                 "scikit-learn>=1.3"],
     },
     entry_points={"console_scripts": ["neupronet = fairseq_neupronet.cli:main"]},
 )

@@ -3,10 +3,23 @@
 import argparse
 import sys
 
-from fairseq_neupronet.cli import bench, convert, prepare, synthesize
+from fairseq_neupronet.cli import (
+    bench,
+    benchmark,
+    convert,
+    embed,
+    enrol,
+    evaluate,
+    export,
+    predict,
+    prepare,
+    report,
+    show,
+    synthesize,
+)
 from fairseq_neupronet.errors import InputError
 
-_COMMANDS = (synthesize, prepare, convert, bench)
+_COMMANDS = (synthesize, prepare, convert, evaluate, benchmark, report, predict, enrol, embed, show, export, bench)
 
 
 def main(argv=None) -> int:

@@ -1,0 +1,79 @@
+"""A cell's folder: what stands where, whether it is finished, and what a killed attempt left.
+
+``log.txt`` (all output), ``config.yaml`` (the composed recipe), ``cell.json`` (digest, state, seconds), ``train/``
+(of fairseq-hydra-train), ``evaluation/`` (of neupronet evaluate), ``results.csv`` (the cell's rows), ``lock`` at work.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import yaml
+
+from fairseq_neupronet.benchmarking.plan import Cell
+from fairseq_neupronet.benchmarking.recipes import composed
+from fairseq_neupronet.files import atomic_file
+
+_STATE = "cell.json"
+
+
+class CellFolder:
+    """The folder of ``cell`` below the benchmark's ``out``."""
+
+    def __init__(self, out: Path, cell: Cell):
+        self.cell = cell
+        self.path = out / "cells" / cell.name
+        self.log = self.path / "log.txt"
+        self.train = self.path / "train"
+        self.checkpoints = self.train / "checkpoints"
+        self.best = self.checkpoints / "checkpoint_best.pt"
+        self.evaluation = self.path / "evaluation"
+        self.results = self.path / "results.csv"
+        self.lock = self.path / "lock"
+
+    def state(self) -> dict:
+        """What ``cell.json`` says; empty where there is none."""
+        try:
+            return json.loads((self.path / _STATE).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+
+    def is_finished(self, digest: str) -> bool:
+        state = self.state()
+        return state.get("finished", False) and state["config_hash"] == digest
+
+    def is_stale(self, digest: str) -> bool:
+        """Whether it holds work on another config, or on other data."""
+        state = self.state()
+        return bool(state) and state["config_hash"] != digest
+
+    def clear(self) -> None:
+        """Remove the work of another config; the lock stays."""
+        for path in (self.path / _STATE, self.results, self.log):
+            path.unlink(missing_ok=True)
+        for folder in (self.train, self.evaluation):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def begin(self, digest: str, version: str) -> None:
+        """Write down what the folder is for."""
+        with atomic_file(self.path / "config.yaml") as file:
+            yaml.safe_dump(composed(self.cell), file, sort_keys=False)
+        self._write({"config_hash": digest, "version": version, "finished": False})
+
+    def finish(self, digest: str, version: str, seconds: float) -> None:
+        self._write({"config_hash": digest, "version": version, "finished": True, "seconds": round(seconds, 1)})
+
+    def drop_checkpoints(self) -> None:
+        """Remove what the table no longer needs; an extractor keeps its best."""
+        if self.cell.stage == "finetuning":
+            shutil.rmtree(self.checkpoints, ignore_errors=True)
+            return
+        for path in self.checkpoints.glob("*.pt"):
+            if path != self.best:
+                path.unlink()
+
+    def _write(self, state: dict) -> None:
+        with atomic_file(self.path / _STATE) as file:
+            json.dump(state | {"cell": self.cell.name, "recipe": self.cell.recipe, "overrides": self.cell.overrides,
+                               "data": self.cell.data}, file, indent=2)  # fmt: skip
+            file.write("\n")

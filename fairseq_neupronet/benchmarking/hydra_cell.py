@@ -1,0 +1,78 @@
+"""Cells of a benchmark as jobs of Hydra's launchers, for several processes or machines.
+
+    python -m fairseq_neupronet.benchmarking.hydra_cell --multirun benchmark=CONFIG.yaml out=DIR cell=0,1,2 \
+        hydra/launcher=joblib hydra.launcher.n_jobs=2
+
+``cell`` numbers the cells as ``neupronet benchmark CONFIG.yaml --out DIR --dry-run`` prints them; a cell whose
+extractor is not there yet is refused. All machines must see ``out`` under the same path. Afterwards ``neupronet
+benchmark CONFIG.yaml --out DIR`` finds them finished, and collects.
+"""
+
+from dataclasses import dataclass, field
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+
+from fairseq_neupronet.errors import InputError, show_sentences
+
+
+@dataclass
+class Job:
+    """One cell.
+
+    Attributes:
+        benchmark: the benchmark's yaml; relative to where the command was given.
+        out: the benchmark's folder, likewise.
+        cell: number of the cell.
+        quick: with the yaml's section ``quick``.
+        settings: settings over those of the yaml.
+    """
+
+    benchmark: str
+    out: str
+    cell: int
+    quick: bool = False
+    settings: list[str] = field(default_factory=list)
+
+
+ConfigStore.instance().store("cell", {
+    "defaults": ["_self_"], "benchmark": "???", "out": "???", "cell": "???", "quick": False, "settings": [],
+    "hydra": {"sweep": {"dir": "${out}/jobs", "subdir": "${cell}"}, "run": {"dir": "${out}/jobs/${cell}"},
+              "output_subdir": None, "job": {"chdir": False}},
+})  # fmt: skip
+
+
+def run_job(job: Job) -> str:
+    """Run one cell to its end; returns its name.
+
+    Raises:
+        InputError: no such cell, its extractor is missing, or it failed.
+    """
+    from fairseq_neupronet.benchmarking.benchmark import Benchmark
+    from fairseq_neupronet.benchmarking.progress import Progress
+    from fairseq_neupronet.benchmarking.runner import run_cells
+
+    GlobalHydra.instance().clear()  # the recipes are composed by a Hydra of their own
+    benchmark = Benchmark.load(job.benchmark, job.out, list(job.settings), job.quick, jobs=1)
+    cells = benchmark.cells
+    if not 0 <= job.cell < len(cells):
+        raise InputError(f"cell={job.cell}: the benchmark has cells 0 to {len(cells) - 1}")
+    cell, settings = cells[job.cell], benchmark.settings
+    if cell.extractor is not None and not settings.folder(cell.extractor).is_finished(settings.digest(cell.extractor)):
+        raise InputError(f"cell={job.cell}: {cell.name} starts from {cell.extractor.name}, which is not finished; run "
+                         f"cell={cells.index(cell.extractor)} first")
+    outcome = run_cells([cell], settings, Progress())
+    if outcome.failed:
+        raise InputError(f"{cell.name}: {outcome.failed[cell]}")
+    return cell.name
+
+
+@hydra.main(version_base="1.1", config_path=None, config_name="cell")
+def main(config) -> str:
+    return run_job(Job(**config))
+
+
+if __name__ == "__main__":
+    show_sentences()
+    main()

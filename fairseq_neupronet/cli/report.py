@@ -1,0 +1,23 @@
+"""``neupronet report``: tables, figures and one page from a benchmark's results."""
+
+import argparse
+
+
+def add_parser(subparsers) -> None:
+    """Add ``report``."""
+    parser = subparsers.add_parser("report", help="tables, figures and a page from a benchmark's results.csv")
+    parser.add_argument("results", metavar="results.csv", help="of neupronet benchmark; the cells beside it are used")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder to write")
+    parser.add_argument("--reference", metavar="VARIANT", help="to compare with (default: base, or the first)")
+    parser.add_argument("--metrics", default="accuracy,macro_f1", metavar="NAMES",
+                        help="columns of the table (default: %(default)s)")
+    parser.add_argument("--pdf", action="store_true", help="figures as pdf too")
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from fairseq_neupronet.reporting.report import write_report
+
+    written = write_report(arguments.results, arguments.out, arguments.reference, arguments.metrics.split(","),
+                           arguments.pdf)  # fmt: skip
+    print("\n".join(str(path) for path in written))

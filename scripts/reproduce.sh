@@ -1,0 +1,50 @@
+# Sourced by urbansound8k.sh, vocalsound.sh and icbhi.sh: from a downloaded data set to the finished table.
+#
+# Expects `dataset` (as in neupronet prepare), `data_of_cell` (the data folder of a cell, below $data) and the array
+# `preparation` (further options of neupronet prepare).
+
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+usage="options: --root DIR (the downloaded data set), --out DIR (default outputs/$dataset), --jobs N (trainings at a
+time), --quick (a few updates: does it run?), --dry-run (print the plan, train nothing), --allow-missing (leave out clips
+whose audio is missing); KEY=VALUE settings go to neupronet benchmark"
+
+downloaded="" out="" benchmark=() dry_run="" quick=""
+while [ $# -gt 0 ]; do
+    case "$1" in
+        --root | --out | --jobs)
+            [ $# -ge 2 ] || fail "$1 needs a value; $usage"
+            case "$1" in
+                --root) downloaded=$2 ;;
+                --out) out=$2 ;;
+                --jobs) benchmark+=(--jobs "$2") ;;
+            esac
+            shift 2
+            ;;
+        --quick) quick=yes; shift ;;
+        --dry-run) dry_run=yes; shift ;;
+        --allow-missing) preparation+=(--allow-missing); shift ;;
+        -h | --help) say "$usage"; exit 0 ;;
+        *=*) benchmark+=("$1"); shift ;;
+        *) fail "unknown option $1; $usage" ;;
+    esac
+done
+[ -n "$downloaded" ] || fail "--root is missing: where to get the data is in examples/$dataset/README.md"
+absolute() { case "$1" in /*) echo "$1" ;; *) echo "$started_in/$1" ;; esac; }
+downloaded=$(absolute "$downloaded")
+[ -d "$downloaded" ] || fail "$downloaded: no such folder; where to get the data is in examples/$dataset/README.md"
+out=$(absolute "${out:-$root/outputs/$dataset${quick:+-quick}}")
+data=$out/data
+
+bash scripts/setup.sh
+PATH="$(cd "$venv" && pwd)/bin:$PATH"
+
+# The plan counts updates by the manifests, so that these are made for a dry run too.
+say "features and manifests"
+neupronet prepare "$dataset" --root "$downloaded" --out "$data" ${preparation[@]+"${preparation[@]}"}
+benchmark+=(${quick:+--quick} ${dry_run:+--dry-run})
+neupronet benchmark "configs/benchmark/$dataset.yaml" "datasets.$dataset.data=$data$data_of_cell" --out "$out" \
+    ${benchmark[@]+"${benchmark[@]}"}
+[ -z "$dry_run" ] || exit 0
+neupronet report "$out/results.csv" --out "$out/report" --reference base --metrics "$metrics"
+cat "$out/report/tables.md"
