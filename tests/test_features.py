@@ -14,7 +14,7 @@ import torchaudio
 import yaml
 
 from fairseq_neupronet.audio.decode import load_audio
-from fairseq_neupronet.audio.features import _filter_bank, empty_bands_notes, extract_features
+from fairseq_neupronet.audio.features import empty_bands_notes, extract_features, filter_bank
 from fairseq_neupronet.audio.recipe import FeatureRecipe, configs_folder
 from fairseq_neupronet.errors import InputError
 
@@ -67,7 +67,7 @@ def test_the_filter_bank_equals_librosas_at_odd_and_low_rates(rate, n_fft, n_mel
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # empty filters
         expected = librosa.filters.mel(sr=rate, n_fft=n_fft, n_mels=n_mels)
-    np.testing.assert_allclose(_filter_bank(rate, n_fft, n_mels).T, expected, atol=1e-8)
+    np.testing.assert_allclose(filter_bank(rate, n_fft, n_mels).T, expected, atol=1e-8)
 
 
 def test_bands_without_a_frequency_bin_are_constant_and_counted():

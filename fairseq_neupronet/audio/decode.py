@@ -1,7 +1,9 @@
 """Audio files to mono waveforms of one sample rate."""
 
+import contextlib
 import functools
 import math
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,6 +17,8 @@ from fairseq_neupronet.errors import InputError
 # torchaudio's polyphase kernel has (new rate / gcd) x (old rate / gcd) taps: gigabytes for two coprime rates.
 # A ratio of terms up to this is exact for every usual pair of rates, and within 1e-6 of any other.
 _MAX_RATE_TERM = 1000
+_BLOCK_VALUES = 1 << 24  # decoded at once: what is allocated on a header's word
+_MOST_VALUES = 1 << 30  # 4 GiB, six hours of stereo at 22,050 Hz
 
 
 def load_audio(path, sample_rate: int, start: float | None = None, end: float | None = None) -> torch.Tensor:
@@ -33,41 +37,85 @@ def load_audio(path, sample_rate: int, start: float | None = None, end: float | 
     Raises:
         InputError: the file is missing, does not decode, holds no samples, or samples that are no finite numbers.
     """
-    path = Path(path)
-    if not path.is_file():
+    with decoding(path), soundfile.SoundFile(str(path)) as file:
+        rate, first, last = file.samplerate, 0, file.frames
+        if start is not None:
+            first, last = min(round(start * rate), last), min(round(end * rate), last)
+            file.seek(first)
+        samples = _decode(file, max(0, last - first))
+    if samples is None:
+        raise InputError(f"{path}: holds more than {_MOST_VALUES} samples; cut it into clips")
+    waveform = as_mono(samples, path)
+    refuse_empty(len(waveform), path)
+    if rate != sample_rate:
+        waveform = _resample(waveform, *rate_ratio(rate, sample_rate))
+    return waveform
+
+
+def _decode(file: soundfile.SoundFile, n_samples: int) -> np.ndarray | None:
+    """(samples, channels) from here on, of which a header may claim more than there are; None: too many to hold."""
+    block = _BLOCK_VALUES // file.channels
+    if n_samples <= block:
+        return file.read(n_samples, dtype="float32", always_2d=True)
+    blocks, n_read = [], 0
+    while n_read < n_samples:
+        blocks.append(file.read(min(block, n_samples - n_read), dtype="float32", always_2d=True))
+        n_read += len(blocks[-1])
+        if n_read * file.channels > _MOST_VALUES:
+            return None
+        if len(blocks[-1]) < block:
+            break
+    return np.concatenate(blocks)
+
+
+@contextlib.contextmanager
+def decoding(path) -> Iterator[None]:
+    """Tell in a sentence why libsndfile cannot read a file.
+
+    Raises:
+        InputError: the file is missing or does not decode.
+    """
+    if not Path(path).is_file():
         raise InputError(f"{path}: no such audio file; correct the path or restore the file")
     try:
-        part = {}
-        if start is not None:
-            rate = soundfile.info(str(path)).samplerate
-            part = {"start": round(start * rate), "stop": round(end * rate)}
-        samples, rate = soundfile.read(str(path), dtype="float32", always_2d=True, **part)
+        yield
     except (soundfile.SoundFileError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(getattr(error, "error_string", error)).split()).rstrip(".")
         raise InputError(f"{path}: does not decode as audio ({reason}); replace the file or convert it to wav, flac, "
                          "ogg or mp3") from error
-    if samples.shape[0] == 0:
-        raise InputError(f"{path}: the audio is empty (0 samples); replace the file or take it out of the metadata")
+
+
+def as_mono(samples: np.ndarray, path) -> torch.Tensor:
+    """The mean of the channels, (samples, channels) → (samples,). Raises InputError where one is no finite number."""
     waveform = torch.from_numpy(samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1))
     if not np.isfinite(waveform.numpy()).all():
         raise InputError(f"{path}: the audio holds NaN or infinite samples; replace the file")
-    if rate != sample_rate:
-        ratio = Fraction(rate, sample_rate).limit_denominator(_MAX_RATE_TERM)
-        waveform = _resample(waveform, ratio.numerator, ratio.denominator)
     return waveform
+
+
+def refuse_empty(n_samples: int, path) -> None:
+    """Raises InputError where a file holds no samples."""
+    if n_samples == 0:
+        raise InputError(f"{path}: the audio is empty (0 samples); replace the file or take it out of the metadata")
+
+
+def rate_ratio(rate: int, sample_rate: int) -> tuple[int, int]:
+    """Both rates without their common factor, or two numbers in nearly the same ratio."""
+    ratio = Fraction(rate, sample_rate).limit_denominator(_MAX_RATE_TERM)
+    return ratio.numerator, ratio.denominator
 
 
 def _resample(waveform: torch.Tensor, old_rate: int, new_rate: int) -> torch.Tensor:
     """What ``torchaudio.functional.resample`` computes, with the kernel kept and a product of matrices for the
     convolution: a quarter of the time on a clip of one second. The rates have no common factor."""
-    kernel, width = _kernel(old_rate, new_rate)
+    kernel, width = resampling_kernel(old_rate, new_rate)
     padded = torch.nn.functional.pad(waveform, (width, width + old_rate))
     resampled = padded.unfold(0, len(kernel), old_rate) @ kernel
     return resampled.flatten()[: math.ceil(len(waveform) * new_rate / old_rate)]
 
 
 @functools.lru_cache(maxsize=4)
-def _kernel(old_rate: int, new_rate: int) -> tuple[torch.Tensor, int]:
+def resampling_kernel(old_rate: int, new_rate: int) -> tuple[torch.Tensor, int]:
     """The windowed sinc that turns a stretch of samples into ``new_rate``, (taps, new_rate); how far it looks back."""
     resample = torchaudio.transforms.Resample(old_rate, new_rate)
     return resample.kernel.squeeze(1).T.contiguous(), resample.width

@@ -9,7 +9,7 @@ import torchaudio
 
 from fairseq_neupronet.audio.recipe import FeatureRecipe
 
-_AMIN = 1e-10  # librosa.power_to_db's floor of the power
+AMIN = 1e-10  # librosa.power_to_db's floor of the power
 _BANDS_A_BLOCK = 32  # of 8, 16, 32, 64 and 128, the fastest at 128 bands and 1025 bins
 
 
@@ -43,7 +43,7 @@ def _mel_db(waveform: torch.Tensor, recipe: FeatureRecipe) -> torch.Tensor:
     spectrum = torch.view_as_real(torch.fft.rfft(frames * window)).square_()
     power = spectrum[..., 0] + spectrum[..., 1]  # (F, bins)
     mel = torch.cat([power[:, bins] @ filters for bins, filters in blocks], dim=1)  # (F, M)
-    decibels = mel.clamp_(min=_AMIN).log10_().mul_(10)
+    decibels = mel.clamp_(min=AMIN).log10_().mul_(10)
     decibels.clamp_(min=float(decibels.max()) - recipe.top_db)
     low, high = decibels.min(), decibels.max()
     if high == low:
@@ -57,7 +57,7 @@ def _mel_tools(sample_rate: int, n_fft: int, n_mels: int) -> tuple[torch.Tensor,
 
     A filter is zero outside a few bins; blocks leave out most of the zeros, which are 98 % of the bank.
     """
-    bank = _filter_bank(sample_rate, n_fft, n_mels)
+    bank = filter_bank(sample_rate, n_fft, n_mels)
     blocks = []
     for filters in bank.split(_BANDS_A_BLOCK, dim=1):
         used = filters.any(dim=1).nonzero()
@@ -66,7 +66,7 @@ def _mel_tools(sample_rate: int, n_fft: int, n_mels: int) -> tuple[torch.Tensor,
     return torch.hann_window(n_fft), blocks
 
 
-def _filter_bank(sample_rate: int, n_fft: int, n_mels: int) -> torch.Tensor:
+def filter_bank(sample_rate: int, n_fft: int, n_mels: int) -> torch.Tensor:
     """Slaney's triangles of unit area, (bins, M): librosa's bank. torchaudio's puts the bins of an odd rate wrong."""
     bins = torch.arange(n_fft // 2 + 1, dtype=torch.float64).unsqueeze(1) * (sample_rate / n_fft)
     # 15 mels are 1 kHz; linear below, logarithmic above.
@@ -82,7 +82,7 @@ def empty_bands_notes(recipe: FeatureRecipe) -> list[str]:
     """Say how many bands of a ``mel_db`` recipe are constant, because their filters lie between two frequency bins."""
     if recipe.kind != "mel_db":
         return []
-    empty = int((_filter_bank(recipe.sample_rate, recipe.n_fft, recipe.n_mels) == 0).all(dim=0).sum())
+    empty = int((filter_bank(recipe.sample_rate, recipe.n_fft, recipe.n_mels) == 0).all(dim=0).sum())
     if not empty:
         return []
     return [f"{empty} of {recipe.n_mels} mel bands hold no frequency bin (n_fft {recipe.n_fft} at {recipe.sample_rate} "

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import reprlib
 from pathlib import Path
 
 import yaml
@@ -19,6 +20,8 @@ _OWN = {
 }
 _OPTIONAL = {"target_frames"}
 _ANY_SIGN = {"mean"}
+_MOST_BYTES = 1 << 16
+_LONGEST_REASON = 300
 _LEAST_SAMPLE_RATE = 1000  # Hz; below it someone has written kHz
 
 
@@ -90,7 +93,7 @@ class FeatureRecipe:
                 return None
             raise InputError(f"recipe {self.name}: {field} is missing; give it a number")
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise InputError(f"recipe {self.name}: {field} is {value!r}; give it a number")
+            raise InputError(f"recipe {self.name}: {field} is {reprlib.repr(value)}; give it a number")
         if kind(value) != value:
             raise InputError(f"recipe {self.name}: {field} is {value!r}; give it a whole number")
         if value <= 0 and field not in _ANY_SIGN:
@@ -162,9 +165,17 @@ class FeatureRecipe:
 
 def _read_mapping(path: Path) -> dict:
     try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise InputError(f"{path}: is larger than any recipe; give a yaml file below {_MOST_BYTES} bytes")
         fields = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: is not a readable yaml file ({' '.join(str(error).split())}); correct it") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); let it be readable") from error
+    except InputError:
+        raise
+    # Beside its own errors the library raises those of Python's numbers, dates and stack.
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{path}: is not a readable yaml file ({reason[:_LONGEST_REASON]}); correct it") from error
     if not isinstance(fields, dict):
         raise InputError(f"{path}: holds no fields; write one 'field: value' per line")
     return fields

@@ -60,10 +60,13 @@ def build_backbone(name: str, n_mels: int, embed_dim: int, config) -> Backbone:
     Raises:
         InputError: unknown name; the sentence lists the known ones.
     """
-    known = known_backbones()
+    for module in _BUILT_IN:
+        if name in _REGISTRY:
+            break
+        importlib.import_module(module)
     if name not in _REGISTRY:
         raise InputError(
-            f"model.backbone={name!r} is not known; known are {', '.join(known)}, and any that your own "
+            f"model.backbone={name!r} is not known; known are {', '.join(sorted(_REGISTRY))}, and any that your own "
             "common.user_dir registers with @register_backbone"
         )
     backbone = _REGISTRY[name](n_mels, embed_dim, config)

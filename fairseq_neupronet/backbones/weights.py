@@ -1,11 +1,13 @@
 """Weights that a network starts from: read as tensors and plain containers, matched by name, reported."""
 
 import logging
+import zipfile
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from fairseq_neupronet.conversion.plain_file import check_archive
 from fairseq_neupronet.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -25,6 +27,8 @@ def read_checkpoint(path: str | Path, field: str) -> dict:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{field}={path}: no such file; nothing is downloaded, so give a local one")
+    if zipfile.is_zipfile(path):
+        check_archive(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what torch raises on a file of another kind depends on the file's bytes
@@ -51,7 +55,12 @@ def read_pretraining(path: str | Path, field: str) -> tuple[dict, dict[str, Tens
         InputError: see :func:`read_checkpoint`; or a checkpoint of another model.
     """
     state = read_checkpoint(path, field)
-    model_config = (state.get("cfg") or {}).get("model") or {}
+    config = state.get("cfg")
+    if isinstance(config, dict):
+        from fairseq_neupronet.conversion.official import check_texts  # brings in fairseq
+
+        check_texts(config, path)
+    model_config = (config or {}).get("model") or {}
     name = model_config.get("_name") if isinstance(model_config, dict) else None
     if name != PRETRAINED_MODEL or "model" not in state:
         raise InputError(

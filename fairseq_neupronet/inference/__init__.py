@@ -1,0 +1,1 @@
+"""A trained model in use: labels for sound, profiles enrolled from a few clips. Nothing here imports fairseq."""

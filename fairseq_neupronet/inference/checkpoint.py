@@ -1,0 +1,181 @@
+"""What a checkpoint of fine-tuning says of its model: configuration, weights, classes, feature recipe.
+
+Letters: M mel bands, F frames.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+import yaml
+from torch import Tensor
+
+from fairseq_neupronet.audio.recipe import FeatureRecipe, configs_folder
+from fairseq_neupronet.conversion.plain_file import read_plain_checkpoint
+from fairseq_neupronet.data.band_statistics import BandStatistics
+from fairseq_neupronet.data.labels import read_classes
+from fairseq_neupronet.data.manifest import read_manifest
+from fairseq_neupronet.errors import InputError
+from fairseq_neupronet.inference.normalization import BandNormalization
+
+_MODEL, _EXTRACTOR = "NeuProNet", "spectrogram_wav2vec2"
+_TRAINING_WEIGHTS = ("auto_encoder.", "bank.")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained model, as read.
+
+    Attributes:
+        path: the file.
+        model: the model's configuration.
+        weights: by name, without what serves training only.
+        classes: K names in index order.
+        recipe: how its features are computed.
+        fixed_frames: frames that every clip is padded to; None where a clip keeps its own.
+        most_frames: F at most; a longer clip is heard in windows of so many. None: the checkpoint does not know.
+        normalize: clips have zero mean and unit variance.
+        bfloat16: embeddings are computed in bfloat16.
+        bands: normalises mel bands by a clip's group; None where the model was trained without.
+    """
+
+    path: Path
+    model: SimpleNamespace
+    weights: dict[str, Tensor]
+    classes: list[str]
+    recipe: FeatureRecipe
+    fixed_frames: int | None
+    most_frames: int | None
+    normalize: bool
+    bfloat16: bool
+    bands: BandNormalization | None
+
+    def digest(self) -> str:
+        """SHA-256 of everything that an embedding depends on, in hexadecimal: weights, recipe, treatment of clips."""
+        bands = [self.bands.prior.to_dict(), self.bands.prior_frames] if self.bands else None
+        recipe = self.recipe.to_dict() | {"name": ""}
+        settings = [recipe, self.fixed_frames, self.most_frames, self.normalize, self.bfloat16, bands]
+        total = hashlib.sha256(json.dumps(settings).encode())
+        for name in sorted(self.weights):
+            weight = self.weights[name]
+            total.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
+            total.update(weight.reshape(-1).view(torch.uint8).numpy())
+        return total.hexdigest()
+
+
+def read_checkpoint(path: str | Path, recipe=None, data: str | Path | None = None) -> Checkpoint:
+    """Read a checkpoint of fine-tuning; nothing in it is run.
+
+    Args:
+        path: ``checkpoint_best.pt`` of a training, or a converted official checkpoint.
+        recipe: the feature recipe (a :class:`FeatureRecipe`, a name or a yaml file), where the checkpoint has none.
+        data: the data folder that it was trained on, where it was converted without its data.
+
+    Raises:
+        InputError: no such file, damaged, of another kind; or a checkpoint that lacks what is not given here.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; give a checkpoint of fine-tuning, such as checkpoint_best.pt")
+    state = read_plain_checkpoint(path)
+    config = _configuration(state, path)
+    model, task = config["model"], config["task"]
+    known = _known_data(state.get("task_state") or {}, data)
+    classes = known.get("classes")
+    if not classes:
+        raise InputError(f"{path}: was converted without its data and knows no class names; give the folder that it "
+                         "was trained on (data=DIR, --data DIR), or convert it again with --data DIR")
+    if len(classes) != model["n_classes"]:
+        raise InputError(f"{path}: has {model['n_classes']} classes, the data {len(classes)}; give the folder that it "
+                         "was trained on")
+    longest = known.get("fixed_frames")
+    limits = [frames for frames in (longest, task["max_sample_size"]) if frames]
+    fixed = str(task["padding"]) == "fixed"
+    if fixed and longest is None:
+        raise InputError(f"{path}: was converted without its data and does not know its longest training clip; give "
+                         "the folder that it was trained on (data=DIR, --data DIR)")
+    return Checkpoint(
+        path=path,
+        model=_namespace(model | {"grouping": model["grouping"] if model["grouping"] == "none" else "in_batch"}),
+        weights={name: weight for name, weight in state["model"].items() if not name.startswith(_TRAINING_WEIGHTS)},
+        classes=list(classes),
+        recipe=_recipe(path, known.get("recipe"), recipe, model["n_mels"]),
+        fixed_frames=longest if fixed else None,
+        most_frames=min(limits) if limits else None,
+        normalize=bool(task["normalize"]),
+        bfloat16=bool(task["bfloat16"]),
+        bands=_band_normalization(path, task, known.get("band_statistics")),
+    )
+
+
+def _configuration(state: dict, path: Path) -> dict:
+    """The sections of the configuration, completed by the defaults of options that are younger than the checkpoint."""
+    config = state.get("cfg")
+    if not isinstance(config, dict) or not isinstance(state.get("model"), dict):
+        raise InputError(f"{path}: not a checkpoint of fairseq, it has no configuration; give the checkpoint_best.pt "
+                         "of a training")
+    name = (config.get("model") or {}).get("_name")
+    if name == _EXTRACTOR:
+        raise InputError(f"{path}: a pretrained profile extractor, which knows no classes; give a checkpoint of "
+                         "fine-tuning")
+    if name != _MODEL:
+        raise InputError(f"{path}: a checkpoint of {name or 'an unknown model'}, not of {_MODEL}; an official one "
+                         "becomes ours by neupronet convert")
+    file = configs_folder() / "finetuning" / "options.yaml"
+    defaults = yaml.safe_load(file.read_text(encoding="utf-8"))
+    return {section: _merged(defaults[section], config.get(section) or {}) for section in ("task", "model")}
+
+
+def _merged(defaults: dict, values: dict) -> dict:
+    nested = {name: _merged(value, values.get(name) or {}) for name, value in defaults.items()
+              if isinstance(value, dict)}  # fmt: skip
+    return defaults | values | nested
+
+
+def _namespace(values: dict) -> SimpleNamespace:
+    return SimpleNamespace(
+        **{name: _namespace(value) if isinstance(value, dict) else value for name, value in values.items()}
+    )
+
+
+def _known_data(task_state: dict, data: str | Path | None) -> dict:
+    if data is None:
+        return task_state
+    folder = Path(data)
+    manifest = read_manifest(folder / "train.tsv")
+    recipe = FeatureRecipe.read(manifest.root)
+    here = {
+        "classes": read_classes(folder / "dict.label.txt"),
+        "fixed_frames": int(manifest.frames.max()),
+        "recipe": recipe.to_dict() if recipe else None,
+    }
+    return here | {name: value for name, value in task_state.items() if value is not None}
+
+
+def _band_normalization(path: Path, task: dict, statistics: dict | None) -> BandNormalization | None:
+    if not task["profile_normalize"]:
+        return None
+    if statistics is None:
+        raise InputError(f"{path}: was trained with task.profile_normalize=true and does not hold the training split's "
+                         "statistics; train it again with this version")
+    return BandNormalization(BandStatistics.from_dict(statistics), float(task["profile_normalize_prior"]))
+
+
+def _recipe(path: Path, stored: dict | None, given, n_mels: int) -> FeatureRecipe:
+    if given is not None and not isinstance(given, FeatureRecipe):
+        given = FeatureRecipe.load(given, n_mels=n_mels)
+    stored = FeatureRecipe.from_dict(stored) if stored else None
+    if stored and given and stored != given:
+        raise InputError(f"{path}: was trained on features of recipe {stored.describe()}, not {given.describe()}; "
+                         "leave the recipe out")
+    recipe = stored or given
+    if recipe is None:
+        raise InputError(f"{path}: does not say how its features were computed, since their folder had no recipe.yaml "
+                         "in training; name the recipe (recipe=NAME, --recipe NAME), such as official or kaldi_fbank")
+    if recipe.n_mels != n_mels:
+        raise InputError(f"{path}: the model has {n_mels} mel bands, recipe {recipe.describe()} another number; name "
+                         "the recipe of its training")
+    return recipe

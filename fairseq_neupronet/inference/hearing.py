@@ -1,0 +1,130 @@
+"""From files and arrays to embeddings, in batches of clips that may come from many files."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fairseq_neupronet.audio.streaming import stream_array, stream_audio
+from fairseq_neupronet.errors import InputError
+from fairseq_neupronet.inference.checkpoint import Checkpoint
+from fairseq_neupronet.inference.clips import Windows, collate, hear
+from fairseq_neupronet.inference.results import Unreadable
+from fairseq_neupronet.modules.network import NeuProNet
+from fairseq_neupronet.modules.precision import autocast
+
+Sound = str | Path | np.ndarray | Tensor
+
+
+@dataclass
+class Clip:
+    """A window of an input. Letters: M bands, F frames, D and U widths, K classes.
+
+    Attributes:
+        source: the input's number.
+        start, end: seconds.
+        spectrogram: (M, F); goes once it is embedded.
+        sums: (S,) of its mel bands, where the model normalises by them; otherwise (0,).
+        clip, profile: (D,) embeddings of the clip alone.
+        pooled, fused, logits: (D,), (U,) and (K,), of the clip in its group.
+    """
+
+    source: int
+    start: float
+    end: float
+    spectrogram: np.ndarray | None
+    sums: np.ndarray
+    clip: Tensor | None = None
+    profile: Tensor | None = None
+    pooled: Tensor | None = None
+    fused: Tensor | None = None
+    logits: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Finished:
+    """All clips of an input have come; with the reason where they have not."""
+
+    source: int
+    failure: Unreadable | None = None
+
+
+def name_of(sound: Sound, number: int) -> str:
+    """What to call an input: a file's path, or its number among the inputs."""
+    return str(sound) if isinstance(sound, str | Path) else f"array {number}"
+
+
+def make_clip(checkpoint: Checkpoint, source: int, place: int, waveform: Tensor) -> Clip:
+    """A clip, not yet embedded, of the window (samples,) that begins at sample ``place`` of its input."""
+    rate = checkpoint.recipe.sample_rate
+    spectrogram = hear(checkpoint, waveform)
+    sums = checkpoint.bands.sums_of(spectrogram) if checkpoint.bands else np.zeros(0)
+    return Clip(source, place / rate, (place + len(waveform)) / rate, spectrogram, sums)
+
+
+def read_clips(
+    checkpoint: Checkpoint, sounds: Sequence[Sound], windows: Windows, array_rate: int | None
+) -> Iterator[Clip | Finished]:
+    """Cut every input into clips; after those of an input comes its :class:`Finished`."""
+    rate = checkpoint.recipe.sample_rate
+    for number, sound in enumerate(sounds):
+        name = name_of(sound, number)
+        try:
+            if isinstance(sound, str | Path):
+                blocks = stream_audio(sound, rate)
+            else:
+                blocks = stream_array(np.asarray(sound), array_rate or rate, rate, name)
+            for place, waveform in windows.cut(blocks):
+                yield make_clip(checkpoint, number, place, waveform)
+        except InputError as error:
+            yield Finished(number, Unreadable(name, str(error)))
+        except OSError as error:
+            reason = error.strerror or error
+            yield Finished(number, Unreadable(name, f"{name}: cannot be read ({reason}); restore the file"))
+        else:
+            yield Finished(number)
+
+
+def in_batches(
+    events: Iterable[Clip | Finished], size: int, compute: Callable[[list[Clip]], None]
+) -> Iterator[Clip | Finished]:
+    """Pass events on in their order, once ``compute`` has been given their clips, ``size`` at a time."""
+    waiting: list[Clip | Finished] = []
+    clips: list[Clip] = []
+    for event in events:
+        waiting.append(event)
+        if isinstance(event, Clip):
+            clips.append(event)
+        if len(clips) == size:
+            compute(clips)
+            yield from waiting
+            waiting, clips = [], []
+    if clips:
+        compute(clips)
+    yield from waiting
+
+
+def normalize_by_groups(checkpoint: Checkpoint, clips: list[Clip], group_sums: list[np.ndarray]) -> None:
+    """Normalise the spectrograms in place, by the sums (S,) of each clip's group."""
+    normalized = checkpoint.bands([clip.spectrogram for clip in clips], np.stack(group_sums))
+    for clip, spectrogram in zip(clips, normalized, strict=True):
+        clip.spectrogram = spectrogram
+
+
+@torch.no_grad()
+def embed(checkpoint: Checkpoint, network: NeuProNet, clips: list[Clip]) -> None:
+    """Fill in clip and profile embeddings. Clips of one length share a pass, so that no padding depends on others."""
+    by_length: dict[int, list[Clip]] = {}
+    for clip in clips:
+        by_length.setdefault(checkpoint.fixed_frames or clip.spectrogram.shape[1], []).append(clip)
+    for group in by_length.values():
+        source, padding = collate(checkpoint, [clip.spectrogram for clip in group])
+        with autocast(checkpoint.bfloat16, source.device):
+            clip_embeddings, profile_embeddings = network.embed(source, padding)
+        for number, clip in enumerate(group):
+            clip.clip, clip.spectrogram = clip_embeddings[number].float(), None
+            if profile_embeddings is not None:
+                clip.profile = profile_embeddings[number].float()

@@ -1,0 +1,40 @@
+"""The network of a checkpoint, in plain torch."""
+
+import importlib
+import sys
+from pathlib import Path
+
+from fairseq_neupronet.backbones.plain_transformer import PlainTransformer
+from fairseq_neupronet.errors import InputError
+from fairseq_neupronet.inference.checkpoint import Checkpoint
+from fairseq_neupronet.modules.build import build_network
+from fairseq_neupronet.modules.network import NeuProNet
+
+
+def load_network(checkpoint: Checkpoint) -> NeuProNet:
+    """Build and fill the network, in evaluation mode, without gradients.
+
+    Raises:
+        InputError: weights that do not fit the configuration, or an unknown backbone.
+    """
+    network = build_network(checkpoint.model, PlainTransformer)
+    try:
+        network.load_state_dict(checkpoint.weights)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"{checkpoint.path}: its weights do not fit its configuration ({reason}); was it made by "
+                         "another version of this package?") from None
+    return network.eval().requires_grad_(False)
+
+
+def import_user_dir(folder: str | Path) -> None:
+    """Import a package of the user's own, which registers backbones.
+
+    Raises:
+        InputError: no such package.
+    """
+    folder = Path(folder).resolve()
+    if not (folder / "__init__.py").is_file():
+        raise InputError(f"--user-dir {folder}: no package with an __init__.py; give the folder of your own backbone")
+    sys.path.insert(0, str(folder.parent))
+    importlib.import_module(folder.name)

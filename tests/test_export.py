@@ -1,0 +1,132 @@
+"""Exported graphs against the model, in a process that has neither this package nor fairseq."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import spoken
+import tiny
+import torch
+
+import fairseq_neupronet
+from fairseq_neupronet.audio.features import extract_features
+from fairseq_neupronet.audio.recipe import FeatureRecipe
+from fairseq_neupronet.errors import InputError
+from fairseq_neupronet.inference import exporting
+from fairseq_neupronet.inference.graph_features import GraphFeatures
+
+CNN = {"model": spoken.EFFICIENTNET}
+RUN_ONNX = """
+import json, sys
+import numpy as np, onnxruntime
+session = onnxruntime.InferenceSession(sys.argv[1])
+about = json.loads(session.get_modelmeta().custom_metadata_map["neupronet"])
+data = np.load(sys.argv[2])
+outputs = [session.run(None, {name: data[f"{number}_{name}"] for name in about["inputs"]})[0]
+           for number in range(int(sys.argv[3]))]
+np.savez(sys.argv[4], *outputs)
+assert not {"fairseq", "fairseq_neupronet", "torch"} & sys.modules.keys()
+print(json.dumps(about))
+"""
+
+
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory):
+    return spoken.write_corpus(tmp_path_factory.mktemp("spoken"))
+
+
+def trained(folder, sounds, **options):
+    task, network, config = spoken.build(sounds / "data", **options)
+    return fairseq_neupronet.load(spoken.save(folder / "model.pt", task, network, config))
+
+
+@pytest.mark.parametrize("recipe", [
+    tiny.RECIPE,
+    {"name": "k", "kind": "kaldi_fbank", "sample_rate": 16000, "hop_length": 160, "n_mels": 24, "frame_length_ms": 25,
+     "mean": -3.05, "divisor": 5.42},
+    {"name": "t", "kind": "kaldi_fbank", "sample_rate": 22050, "hop_length": 200, "n_mels": 20, "frame_length_ms": 20,
+     "mean": 1.0, "divisor": 2.0, "target_frames": 50},
+])  # fmt: skip
+def test_features_in_the_graph_are_those_of_the_recipe(recipe):
+    recipe = FeatureRecipe.from_dict(recipe)
+    features = GraphFeatures(recipe)
+    rng = np.random.default_rng(0)
+    for seconds in (0.1, 0.3, 0.71):
+        clips = np.stack([spoken.sound(rng, n, seconds, recipe.sample_rate) + 0.1 * n for n in range(3)])
+        clips = torch.from_numpy(clips).float()
+        found = features(clips)
+        for clip, one in zip(clips, found, strict=True):
+            expected = torch.from_numpy(extract_features(clip, recipe))
+            torch.testing.assert_close(one, expected, atol=2e-3 * float(expected.abs().max()), rtol=0)
+
+
+def test_silence_has_features_in_the_graph_too():
+    recipe = FeatureRecipe.from_dict(tiny.RECIPE)
+    assert (GraphFeatures(recipe)(torch.zeros(2, 4000)) == 0).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("options", "inside"), [
+    (CNN, True), (CNN | {"normalize": True}, False), ({"profiling": True}, True), (CNN | {"profiling": True}, False),
+])  # fmt: skip
+def test_onnx_says_what_the_model_says(sounds, tmp_path, options, inside):
+    model = trained(tmp_path, sounds, **options)
+    difference = exporting.export(model, tmp_path / "model.onnx", "onnx", inside)
+    assert 0 < difference <= 1e-4
+    rng, inputs, expected = np.random.default_rng(3), {}, []
+    for number, n_enrolled in enumerate((0, 1, 3)):
+        clip = spoken.sound(rng, number, 0.2 + 0.1 * number).astype(np.float32)
+        if inside:
+            inputs[f"{number}_waveform"] = clip[None]
+        else:
+            inputs[f"{number}_spectrogram"] = extract_features(torch.from_numpy(clip), model.features)[None]
+        name = None
+        if model.uses_profiles:
+            others = [spoken.sound(rng, other, 0.3).astype(np.float32) for other in range(n_enrolled)]
+            rows = np.zeros((0, 16), np.float32)
+            if others:
+                name = f"p{number}"
+                model.enrol(name, others)
+                rows = model.bank[name].embeddings.numpy()
+            inputs[f"{number}_enrolled"] = rows
+        expected.append(model.predict(clip, name)[0].logits)
+    np.savez(tmp_path / "in.npz", **inputs)
+    done = subprocess.run([sys.executable, "-c", RUN_ONNX, tmp_path / "model.onnx", tmp_path / "in.npz", "3",
+                           tmp_path / "out.npz"], capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["classes"] == list(tiny.CLASSES)
+    found = np.load(tmp_path / "out.npz")
+    for number, row in enumerate(expected):
+        np.testing.assert_allclose(found[f"arr_{number}"], row, atol=1e-4)
+
+
+@pytest.mark.parametrize("options", [
+    {"profiling": True, "padding": "batch"},
+    CNN | {"profile_normalize": True, "profile_normalize_prior": 5.0, "normalize": True},
+])  # fmt: skip
+@pytest.mark.parametrize("inside", [True, False])
+def test_pt2_says_what_the_model_says(sounds, tmp_path, options, inside):
+    """The comparison on export is with the model; a graph that differs is refused, see below."""
+    model = trained(tmp_path, sounds, **options)
+    assert exporting.export(model, tmp_path / "model.pt2", "pt2", inside) <= 1e-4
+    about = {"neupronet.json": ""}
+    torch.export.load(tmp_path / "model.pt2", extra_files=about)
+    assert json.loads(about["neupronet.json"])["features"] == tiny.RECIPE
+
+
+def test_a_graph_that_differs_is_not_written(sounds, tmp_path, monkeypatch):
+    model = trained(tmp_path, sounds, **CNN)
+    monkeypatch.setattr("fairseq_neupronet.inference.graph_features.filter_bank",
+                        lambda *sizes: 1.01 * torch.rand(201, 8))  # fmt: skip
+    with pytest.raises(InputError, match="differs from the model"):
+        exporting.export(model, tmp_path / "model.pt2", "pt2", True)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]
+
+
+def test_a_missing_library_is_named(sounds, tmp_path, monkeypatch):
+    model = trained(tmp_path, sounds, **CNN)
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(InputError, match="needs onnxscript.*export"):
+        exporting.export(model, tmp_path / "model.onnx", "onnx", True)
