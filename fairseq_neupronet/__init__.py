@@ -4,3 +4,10 @@ Load it with ``--user-dir`` / ``common.user_dir``; nothing heavy is imported her
 """
 
 __version__ = "0.1.0"
+
+
+def load(path, **options):
+    """A trained model from its checkpoint; see :func:`fairseq_neupronet.inference.model.load`."""
+    from fairseq_neupronet.inference.model import load
+
+    return load(path, **options)

@@ -1,10 +1,13 @@
 """One sentence for a user's mistake, instead of a traceback."""
 
 import os
+import re
 import sys
 from traceback import extract_tb
 
 _WORKER_MARK = "Original Traceback (most recent call last):"
+# A stranger's file name may hold what moves a terminal's cursor, turns the writing round, or cannot be printed.
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 # What torch says where another process of the training is gone: gloo in words, others by the kind of error.
 _LOST_PEER_WORDS = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Timed out waiting")
 _LOST_PEER_KINDS = ("DistBackendError", "DistNetworkError", "DistStoreError")
@@ -21,7 +24,7 @@ class InputError(ValueError):
         # DataLoader re-raises a worker's exception as type(error)(whole traceback); its last line is our sentence.
         if _WORKER_MARK in sentence:
             sentence = sentence.rstrip().rsplit("InputError: ", 1)[-1]
-        super().__init__(sentence)
+        super().__init__(_UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", " ".join(sentence.split("\n"))))
 
 
 def sentence_of(error: BaseException) -> str:

@@ -1,7 +1,8 @@
 """All that is changed in fairseq itself, at run time; nothing else of this package replaces a function of it.
 
-Checkpoints are written whole and a damaged one is replaced; stop signals are heeded; what fairseq forgets between two
-starts of a training is put back; Python objects are gathered over processes without a GPU.
+Checkpoints are written whole and a damaged one is replaced; nothing of a checkpoint is run; stop signals are heeded;
+what fairseq forgets between two starts of a training is put back; NaN names its clips; Python objects are gathered over
+processes without a GPU.
 """
 
 import inspect
@@ -16,9 +17,12 @@ from fairseq import checkpoint_utils
 from fairseq.distributed import utils as distributed_utils
 from fairseq.file_io import PathManager
 from fairseq.logging import metrics
+from fairseq.trainer import Trainer
 from fairseq.utils import move_to_cpu
 
-from fairseq_neupronet import checkpoint_files, stop_signals
+from fairseq_neupronet import checkpoint_files, non_finite, stop_signals, training_log
+from fairseq_neupronet.conversion.official import check_texts
+from fairseq_neupronet.conversion.plain_file import read_plain_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -44,11 +48,15 @@ def patch_fairseq() -> None:
     _replace(distributed_utils, "all_gather_list", _all_gather_list, "data group max_size")
     _replace(checkpoint_utils, "torch_persistent_save", _torch_persistent_save, "obj filename async_write")
     _replace(checkpoint_utils, "load_checkpoint", _load_checkpoint, "cfg trainer passthrough_args")
+    _replace(
+        checkpoint_utils, "load_checkpoint_to_cpu", _load_checkpoint_to_cpu, "path arg_overrides load_on_all_ranks"
+    )
     _replace(checkpoint_utils, "PathManager", _WholeCopies, "src_path dst_path overwrite", "copy")
     # Only a training has imported it, and importing it changes the process's logging.
     training = sys.modules.get(_TRAINING_COMMAND)
     if training is not None:
         _replace(training, "train", _train, "cfg trainer task epoch_itr")
+        _replace(Trainer, "_check_grad_norms", _check_grad_norms, "self grad_norm")
         _replace(
             training, "validate_and_save", _validate_and_save,
             "cfg trainer task epoch_itr valid_subsets end_of_epoch",
@@ -106,6 +114,18 @@ class _WholeCopies(PathManager):
             checkpoint_files.keep_previous(dst_path)
         checkpoint_files.copy(src_path, dst_path)
         return True
+
+
+def _load_checkpoint_to_cpu(path, arg_overrides=None, load_on_all_ranks=False):
+    """fairseq evaluates some texts of a checkpoint's configuration, and resolves its resolvers.
+
+    Raises:
+        InputError: a file that does not exist, is damaged, or asks for more than tensors and literals.
+    """
+    config = read_plain_checkpoint(path).get("cfg")
+    if isinstance(config, dict):
+        check_texts(config, path)
+    return _originals["load_checkpoint_to_cpu"](path, arg_overrides, load_on_all_ranks)
 
 
 def _load_checkpoint(cfg, trainer, **passthrough_args):
@@ -177,6 +197,9 @@ def _train(cfg, trainer, task, epoch_itr):
     _stopping_at.clear()
     try:
         losses, should_stop = _originals["train"](cfg, trainer, task, epoch_itr)
+    except FloatingPointError as error:
+        # What is left of it: the loss scale of half precision at its end, or gradients that differ between processes.
+        raise non_finite.stopped_by(error, trainer) from None
     except RuntimeError as error:
         # A batch system may send the signal to the loader's processes as well.
         if not stop_signals.received() or "DataLoader worker" not in str(error):
@@ -187,9 +210,17 @@ def _train(cfg, trainer, task, epoch_itr):
     return losses, should_stop
 
 
+def _check_grad_norms(trainer, grad_norm) -> None:
+    """The host waits for the gradient's norm here anyway."""
+    non_finite.check(trainer, grad_norm)
+    _originals["_check_grad_norms"](trainer, grad_norm)
+
+
 def _validate_and_save(cfg, trainer, task, epoch_itr, valid_subsets, end_of_epoch):
     """After every update. What is due is done, so that a resumed training has validated what an unbroken one has."""
     losses, should_stop = _originals["validate_and_save"](cfg, trainer, task, epoch_itr, valid_subsets, end_of_epoch)
+    if hasattr(task, "validations"):
+        training_log.follow(cfg, trainer, task, epoch_itr.epoch, end_of_epoch)
     if not should_stop and stop_signals.received_by_any(trainer.device):
         updates = trainer.get_num_updates()
         if _saved_updates != [updates]:

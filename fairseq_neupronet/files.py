@@ -41,6 +41,16 @@ def atomic_file(path, mode: str = "w", synced: bool = False):
             temporary.unlink()
 
 
+def require_regular(path, what: str) -> None:
+    """Refuse to open what may never end; a file that is missing is left to whoever opens it.
+
+    Raises:
+        InputError: a folder, a pipe or a device.
+    """
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise InputError(f"{path}: is a folder, a pipe or a device; give {what}, a regular file")
+
+
 def sweep_temporaries(folder) -> None:
     """Remove what killed processes of this machine left of :func:`atomic_file` in a folder and below."""
     for path in Path(folder).rglob(".*.tmp"):

@@ -14,7 +14,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobStatus
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from fairseq_neupronet.data.manifest import check_files
@@ -98,12 +98,21 @@ class TrainingRun(Callback):
 
         if Path(config.common.user_dir).name == fairseq_neupronet.__name__:
             config.common.user_dir = str(Path(fairseq_neupronet.__file__).parent)
+        from fairseq_neupronet.validation_pictures import can_log
+
+        if config.common.get("tensorboard_logdir") is None and can_log():
+            with open_dict(config.common):
+                config.common.tensorboard_logdir = "${hydra:runtime.output_dir}/tensorboard"
 
     def on_job_start(self, config: DictConfig, **kwargs) -> None:
         from fairseq_neupronet import stop_signals
         from fairseq_neupronet.fairseq_patches import patch_fairseq
 
         folder = Path(HydraConfig.get().runtime.output_dir)
+        try:
+            _check_texts(config)  # of each training of a sweep
+        except InputError as error:
+            _refuse(str(error))
         settings = _settings(config)
         record = folder / "training.json"
         if record.is_file():
@@ -131,11 +140,33 @@ class TrainingRun(Callback):
             folder = Path(HydraConfig.get().runtime.output_dir)
             _write(folder / "training.json", _settings(config), finished=True)
             print(f"neupronet: finished: {folder}")
+            _summarize(job_return.cfg, folder)
         from fairseq_neupronet.stop_signals import EXIT_CODE
 
         # Where fairseq started the processes, and they have been told to stop.
         if getattr(job_return._return_value, "exit_code", None) == EXIT_CODE:
             raise SystemExit(EXIT_CODE)
+
+
+def _summarize(config: DictConfig, folder: Path) -> None:
+    """The training itself is done and on record: what goes wrong here is one line."""
+    from fairseq_neupronet.training_end import finish
+
+    try:
+        lines = finish(_complete(config), folder)
+    except Exception as error:
+        lines = [f"no model card and no summary: {error}"]
+    for line in lines:
+        print(f"neupronet: {line}")
+
+
+def _complete(config: DictConfig) -> dict:
+    """With fairseq's defaults for what the recipe does not name, resolved."""
+    from fairseq.dataclass.initialize import add_defaults
+
+    config = copy.deepcopy(config)
+    add_defaults(config)
+    return OmegaConf.to_container(config, resolve=True, enum_to_str=True)
 
 
 def _is_first_process(config: DictConfig) -> bool:
@@ -148,6 +179,7 @@ def _settings(config: DictConfig) -> dict:
     settings.pop("hydra", None)
     # Where things stand may change between two starts of one training.
     settings["common"].pop("user_dir", None)
+    settings["common"].pop("tensorboard_logdir", None)
     settings["checkpoint"].pop("save_dir", None)
     for name in _PROCESS_FIELDS:
         settings.get("distributed_training", {}).pop(name, None)
@@ -162,6 +194,14 @@ def _changed(earlier: dict, now: dict, prefix: str = ""):
             yield from _changed(before, after, f"{prefix}{key}.")
         elif before != after:
             yield f"{prefix}{key}"
+
+
+def _check_texts(config: DictConfig) -> None:
+    """fairseq evaluates some of them, which may come from a yaml that somebody else wrote."""
+    from fairseq_neupronet.conversion.official import check_texts
+
+    sections = OmegaConf.masked_copy(config, [name for name in config if name != "hydra"])
+    check_texts(OmegaConf.to_container(sections, resolve=True), Path("the training's settings"))
 
 
 def _check_schedule(config: DictConfig) -> None:

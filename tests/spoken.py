@@ -69,6 +69,14 @@ def settle(network, task) -> None:
         network(batch["net_input"]["source"], batch["net_input"]["padding_mask"])
 
 
+def compute_precisely(network) -> None:
+    """Let the backbone compute in float64, between float32 inputs and outputs."""
+    if network.backbone is not None:
+        network.backbone.double()
+        network.backbone.register_forward_pre_hook(lambda _, inputs: (inputs[0].double(), *inputs[1:]))
+        network.backbone.register_forward_hook(lambda _, inputs, output: output.float())
+
+
 def save(path: Path, task, network, config, **task_state) -> Path:
     """A checkpoint as fairseq writes it, without the optimiser's state; ``task_state`` replaces what the task says."""
     sections = {

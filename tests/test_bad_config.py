@@ -194,7 +194,7 @@ def test_a_pooling_that_is_not_known(corpus, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("checkpoint", "said"), [("absent.pt", "absent.pt"), ("notes.txt", "the checkpoint is damaged, or holds more than")]
+    ("checkpoint", "said"), [("absent.pt", "absent.pt"), ("notes.txt", "notes.txt: not a checkpoint of torch")]
 )
 def test_validating_what_is_no_checkpoint(corpus, tmp_path, checkpoint, said):
     (tmp_path / "notes.txt").write_text("some notes")

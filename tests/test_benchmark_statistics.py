@@ -5,8 +5,9 @@ import itertools
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn.metrics import accuracy_score, f1_score, recall_score
 
-from fairseq_neupronet.benchmarking import statistics
+from fairseq_neupronet.benchmarking import counted_metrics, statistics
 
 N_PROFILES, CLIPS = 30, 20
 
@@ -111,3 +112,92 @@ def test_a_single_profile_has_no_interval():
 def test_mean_and_sample_deviation():
     assert statistics.mean_and_deviation([1, 2, 4]) == pytest.approx((7 / 3, np.sqrt(7 / 3)))
     assert np.isnan(statistics.mean_and_deviation([0.5])[1])
+
+
+# ---- metrics of confusion counts -------------------------------------------------------------------------------------
+
+
+def predicted(rng, n_profiles: int, n_classes: int = 3, accuracies=(0.7, 0.5)):
+    """Targets, two models' predictions and profiles of some clips."""
+    profile = rng.permutation(np.repeat(np.arange(n_profiles), rng.integers(4, 9, n_profiles)))
+    target = rng.integers(n_classes, size=len(profile))
+    models = [np.where(rng.random(len(profile)) < accuracy, target, rng.integers(n_classes, size=len(profile)))
+              for accuracy in accuracies]  # fmt: skip
+    return target, models, profile
+
+
+def counts(target, prediction, profile, n_classes: int = 3):
+    found = np.zeros((profile.max() + 1, n_classes, n_classes))
+    np.add.at(found, (profile, target, prediction), 1)
+    return found[:, None]  # one training
+
+
+def score(metric: str, target, prediction) -> float:
+    """By scikit-learn; class 0 is the normal one."""
+    if metric == "macro_f1":
+        return f1_score(target, prediction, average="macro")
+    abnormal = target > 0
+    return (recall_score(~abnormal, (prediction == 0) & ~abnormal) + accuracy_score(
+        target[abnormal], prediction[abnormal])) / 2  # fmt: skip
+
+
+@pytest.fixture(params=["macro_f1", "icbhi_score"])
+def metric(request):
+    return request.param, counted_metrics.counted_metric(request.param, ["normal", "b", "c"])
+
+
+def test_a_counted_metric_is_that_of_scikit_learn(metric):
+    name, function = metric
+    target, (one, other), profile = predicted(np.random.default_rng(9), 6)
+    one[one == 2] = 1  # a class that is never predicted
+    both = counts(target, one, profile), counts(target, other, profile)
+    compared = counted_metrics.compare_counts(*both, function, len(target))
+    assert compared.difference == pytest.approx(score(name, target, one) - score(name, target, other))
+    assert (compared.clips, compared.profiles) == (len(target), 6)
+
+
+def test_the_bootstrap_of_counts_equals_a_plain_loop_over_clips(metric):
+    name, function = metric
+    target, models, profile = predicted(np.random.default_rng(10), 9)
+    both = [counts(target, one, profile) for one in models]
+    compared = counted_metrics.compare_counts(*both, function, len(target), resamples=100, seed=3)
+    gaps = []
+    for weights in np.random.default_rng(3).multinomial(9, np.full(9, 1 / 9), size=100):
+        clips = np.concatenate([np.flatnonzero(profile == one) for one in np.repeat(np.arange(9), weights)])
+        one, other = (score(name, target[clips], model[clips]) for model in models)
+        gaps.append(one - other)
+    assert (compared.low, compared.high) == pytest.approx(tuple(np.percentile(gaps, [2.5, 97.5])))
+
+
+def test_the_exact_test_of_counts_equals_a_loop_that_exchanges_the_models_within_profiles(metric):
+    name, function = metric
+    target, (one, other), profile = predicted(np.random.default_rng(11), 6, accuracies=(0.8, 0.4))
+    gaps = []
+    for kept in itertools.product((True, False), repeat=6):
+        mine = np.array(kept)[profile]
+        gaps.append(score(name, target, np.where(mine, one, other)) - score(name, target, np.where(mine, other, one)))
+    expected = np.mean(np.abs(gaps) >= abs(gaps[0]) - 1e-12)
+    both = counts(target, one, profile), counts(target, other, profile)
+    compared = counted_metrics.compare_counts(*both, function, len(target))
+    assert compared.exact and 0 < expected < 1
+    assert compared.p == pytest.approx(expected)
+
+
+def test_accuracy_from_counts_is_tested_as_accuracy_from_clips():
+    """Profiles of one size, so that drawing profiles with their clips is drawing their sums."""
+    rng = np.random.default_rng(12)
+    profile = np.repeat(np.arange(25), 8)
+    target = rng.integers(3, size=200)
+    models = [np.where(rng.random(200) < accuracy, target, (target + 1) % 3) for accuracy in (0.75, 0.65)]
+    found = counted_metrics.compare_counts(
+        *(counts(target, one, profile) for one in models),
+        lambda confusion: np.trace(confusion, axis1=-2, axis2=-1) / confusion.sum(axis=(-2, -1)), 200,
+    )  # fmt: skip
+    expected = statistics.compare(*(one == target for one in models), profile)
+    assert found.difference == pytest.approx(expected.difference)
+    assert (found.low, found.high, found.p) == pytest.approx((expected.low, expected.high, expected.p), abs=0.02)
+    assert found.exact == expected.exact
+
+
+def test_a_score_of_the_normal_class_needs_one():
+    assert counted_metrics.counted_metric("icbhi_score", ["a", "b"]) is None

@@ -69,7 +69,7 @@ def test_the_same_cells_through_hydras_joblib_launcher(tmp_path):
         })  # fmt: skip
     launched = subprocess.run(
         [sys.executable, "-m", "fairseq_neupronet.benchmarking.hydra_cell", "--multirun", f"benchmark={config}",
-         f"out={tmp_path / 'out'}", "cell=0,1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
+         f"out={tmp_path / 'out'}", "cell=range(0,2)", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
         env=tiny.environment(), cwd=tmp_path, capture_output=True, text=True,
     )  # fmt: skip
     assert launched.returncode == 0, launched.stderr

@@ -319,14 +319,14 @@ def test_a_flipped_byte_is_found(tmp_path, capsys):
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    assert "(checksum); fetch the file again" in refusal(path, tmp_path, capsys)
+    assert "(checksum); fetch or make the file again" in refusal(path, tmp_path, capsys)
 
 
 def test_files_of_other_kinds_are_named(tmp_path, capsys):
     kinds = {"text.pt": b"hello\n", "empty.pt": b"", "pickle.pt": pickle.dumps({"model": 1})}
     for name, content in kinds.items():
         (tmp_path / name).write_bytes(content)
-        assert "not a checkpoint of torch; give an official .pt file" in refusal(tmp_path / name, tmp_path, capsys)
+        assert "not a checkpoint of torch; give a .pt file" in refusal(tmp_path / name, tmp_path, capsys)
     with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
         archive.writestr("readme.txt", "hello")
     assert "a zip archive without data.pkl" in refusal(tmp_path / "other.zip", tmp_path, capsys)

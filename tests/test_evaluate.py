@@ -1,6 +1,7 @@
 """``neupronet evaluate``: the figures of fairseq-validate, controls beside them, files and refusals."""
 
 import csv
+import itertools
 import json
 import logging
 import shutil
@@ -64,28 +65,55 @@ def predictions(folder):
     return rows, np.array([[float(value) for value in row[4:]] for row in rows])
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize("name", ["base", "both"])
-def test_figures_are_those_of_fairseq_validate_to_the_digit(trained, evaluated, tmp_path, caplog, name, protocol):
+def cases(*quick):
+    """Every model, protocol and subset; those that are not among the quick ones are slow, for fairseq is."""
+    every = itertools.product(("base", "both"), PROTOCOLS, ("test", "valid"))
+    return [pytest.param(*case, marks=() if case in quick else pytest.mark.slow) for case in every]
+
+
+@pytest.mark.parametrize(("name", "protocol", "subset"),
+                         cases(("base", "single", "valid"), ("both", "enrol-2", "test"), ("both", "batch-5", "valid")))
+def test_figures_are_those_of_fairseq_validate_to_the_digit(
+    trained, evaluated, tmp_path, caplog, name, protocol, subset
+):
     caplog.set_level(logging.INFO)
     options = ["--protocol", protocol, "--results-path", tmp_path]
-    for subset in ("test", "valid"):
-        tiny.fairseq_validate(
-            trained / f"{name}.pt", trained / "data", *options, task="spectrogram_finetuning", split=subset
-        )
-        ours, theirs = evaluated / name / subset / protocol, tmp_path
-        assert (ours / "predictions.tsv").read_text() == (theirs / "predictions.tsv").read_text()
-        summary, expected = (json.loads((folder / "metrics.json").read_text()) for folder in (ours, theirs))
-        assert summary == expected
-        found = {row["metric"]: row for row in rows_of(evaluated / name)
-                 if (row["subset"], row["protocol"], row["control"]) == (subset, protocol, "")}  # fmt: skip
-        for metric, value in expected["metrics"].items():
-            if value is not None:
-                assert float(found[metric]["value"]) == value
-                assert int(found[metric]["clips"]) == expected["clips"]
+    tiny.fairseq_validate(
+        trained / f"{name}.pt", trained / "data", *options, task="spectrogram_finetuning", split=subset
+    )
+    ours = evaluated / name / subset / protocol
+    assert (ours / "predictions.tsv").read_text() == (tmp_path / "predictions.tsv").read_text()
+    summary, expected = (json.loads((folder / "metrics.json").read_text()) for folder in (ours, tmp_path))
+    assert summary == expected
+    found = {row["metric"]: row for row in rows_of(evaluated / name)
+             if (row["subset"], row["protocol"], row["control"]) == (subset, protocol, "")}  # fmt: skip
+    for metric, value in expected["metrics"].items():
+        if value is not None:
+            assert float(found[metric]["value"]) == value
+            assert int(found[metric]["clips"]) == expected["clips"]
     printed = [line for line in caplog.messages if f"protocol {protocol}" in line and " loss " in line]
     loss = float(printed[-1].split(" loss ")[1].split()[0])
     assert loss == pytest.approx(float(found["loss"]["value"]), rel=1e-5)
+
+
+@pytest.mark.slow
+def test_full_and_enrol_are_the_same_at_any_batch_size_and_number_of_workers(trained, tmp_path):
+    """Profiles of 1, 2, 40 and 557 clips."""
+    data = tiny.write_corpus(tmp_path / "data", clips={"train": 6, "valid": 6, "test": 600})
+    profiles = ["alone", "two", "two", *["some"] * 40, *["many"] * 557]
+    root, *lines = (data / "test.tsv").read_text().splitlines()
+    rows = ["\t".join([*line.split("\t")[:3], profile]) for line, profile in zip(lines, profiles, strict=True)]
+    (data / "test.tsv").write_text("\n".join([root, *rows]) + "\n")
+    protocols, found = ("full", "enrol-3"), {}
+    for batch_size, workers in itertools.product((1, 7, 64, 512), (0, 1, 2)):
+        out = tmp_path / f"{batch_size}-{workers}"
+        options = ["--data", str(data), "--batch-size", str(batch_size), "--workers", str(workers), "--no-controls"]
+        assert evaluate(trained, out, "both", *options, protocols=protocols) == 0
+        for protocol in protocols:
+            found.setdefault(protocol, []).append(predictions(out / "test" / protocol)[1])
+    for same in found.values():
+        assert np.ptp(same, axis=0).max() < 1e-6
+    assert np.abs(found["full"][0] - found["enrol-3"][0]).max() > 1e-3
 
 
 def test_batch_size_and_seed_of_the_draw(trained, evaluated, tmp_path):
@@ -117,15 +145,22 @@ def test_controls_are_of_the_outputs_for_each_clip_alone(evaluated, protocol, co
         assert summary["metrics"]["accuracy"] == np.mean(expected.argmax(axis=1) == targets)
 
 
-def test_shuffled_profiles_are_those_of_fairseq_validate_with_shuffled_profiles(trained, evaluated, tmp_path):
-    for protocol in ("full", "enrol-2", "batch-5"):
-        overrides = f"{{'protocol': '{protocol}', 'shuffle_profiles': 1}}"
-        tiny.fairseq_validate(trained / "both.pt", trained / "data", "--model-overrides", overrides, "--results-path",
-                              tmp_path / protocol)  # fmt: skip
-        expected = (tmp_path / protocol / "predictions.tsv").read_text()
-        folder = evaluated / "both" / "test" / f"{protocol}+shuffled_profiles"
-        assert (folder / "predictions.tsv").read_text() == expected
-        assert expected != (evaluated / "both" / "test" / protocol / "predictions.tsv").read_text()
+@pytest.mark.parametrize("protocol", [
+    "enrol-2", pytest.param("full", marks=pytest.mark.slow), pytest.param("batch-5", marks=pytest.mark.slow)
+])  # fmt: skip
+def test_shuffled_profiles_are_those_of_fairseq_validate_with_shuffled_profiles(trained, evaluated, tmp_path, protocol):
+    overrides = f"{{'protocol': '{protocol}', 'shuffle_profiles': 1}}"
+    tiny.fairseq_validate(
+        trained / "both.pt", trained / "data", "--model-overrides", overrides, "--results-path", tmp_path
+    )
+    expected = (tmp_path / "predictions.tsv").read_text()
+    folder = evaluated / "both" / "test" / f"{protocol}+shuffled_profiles"
+    assert (folder / "predictions.tsv").read_text() == expected
+    assert expected != (evaluated / "both" / "test" / protocol / "predictions.tsv").read_text()
+
+
+def test_a_model_without_profiles_has_no_shuffled_ones(evaluated):
+    assert list((evaluated / "both" / "test").glob("*+shuffled_profiles"))
     assert not list((evaluated / "base" / "test").glob("*shuffled*"))
 
 

@@ -18,6 +18,8 @@ from fairseq_neupronet.inference import exporting
 from fairseq_neupronet.inference.graph_features import GraphFeatures
 
 CNN = {"model": spoken.EFFICIENTNET}
+SMALL_CNN = {"model": {"backbone": "resnet18"}}
+PROFILES = {"profiling": True}
 RUN_ONNX = """
 import json, sys
 import numpy as np, onnxruntime
@@ -67,14 +69,15 @@ def test_silence_has_features_in_the_graph_too():
     assert (GraphFeatures(recipe)(torch.zeros(2, 4000)) == 0).all()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("options", "inside"), [
-    (CNN, True), (CNN | {"normalize": True}, False), ({"profiling": True}, True), (CNN | {"profiling": True}, False),
+    (PROFILES | {"padding": "batch"}, True), (SMALL_CNN, True),
+    pytest.param(CNN | {"normalize": True}, False, marks=pytest.mark.slow),
+    pytest.param(SMALL_CNN | PROFILES, False, marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_onnx_says_what_the_model_says(sounds, tmp_path, options, inside):
     model = trained(tmp_path, sounds, **options)
     difference = exporting.export(model, tmp_path / "model.onnx", "onnx", inside)
-    assert 0 < difference <= 1e-4
+    assert difference <= 1e-4
     rng, inputs, expected = np.random.default_rng(3), {}, []
     for number, n_enrolled in enumerate((0, 1, 3)):
         clip = spoken.sound(rng, number, 0.2 + 0.1 * number).astype(np.float32)
@@ -102,11 +105,11 @@ def test_onnx_says_what_the_model_says(sounds, tmp_path, options, inside):
         np.testing.assert_allclose(found[f"arr_{number}"], row, atol=1e-4)
 
 
-@pytest.mark.parametrize("options", [
-    {"profiling": True, "padding": "batch"},
-    CNN | {"profile_normalize": True, "profile_normalize_prior": 5.0, "normalize": True},
+@pytest.mark.parametrize(("options", "inside"), [
+    (PROFILES | {"padding": "batch"}, False),
+    (SMALL_CNN | {"profile_normalize": True, "profile_normalize_prior": 5.0, "normalize": True}, True),
+    pytest.param(PROFILES, True, marks=pytest.mark.slow), pytest.param(CNN, False, marks=pytest.mark.slow),
 ])  # fmt: skip
-@pytest.mark.parametrize("inside", [True, False])
 def test_pt2_says_what_the_model_says(sounds, tmp_path, options, inside):
     """The comparison on export is with the model; a graph that differs is refused, see below."""
     model = trained(tmp_path, sounds, **options)
@@ -116,8 +119,21 @@ def test_pt2_says_what_the_model_says(sounds, tmp_path, options, inside):
     assert json.loads(about["neupronet.json"])["features"] == tiny.RECIPE
 
 
+def test_a_model_of_bfloat16_is_written_in_float32(sounds, tmp_path):
+    model = trained(tmp_path, sounds, **SMALL_CNN, bfloat16=True)
+    exporting.export(model, tmp_path / "model.pt2", "pt2", False)
+    about = {"neupronet.json": ""}
+    graph = torch.export.load(tmp_path / "model.pt2", extra_files=about).module()
+    assert json.loads(about["neupronet.json"])["model"] == model.digest and model.checkpoint.bfloat16
+    exact = trained(tmp_path, sounds, **SMALL_CNN)
+    clip = spoken.sound(np.random.default_rng(0), 1, 0.5).astype(np.float32)
+    (logits,) = graph(torch.from_numpy(extract_features(torch.from_numpy(clip), model.features)[None]))
+    np.testing.assert_allclose(logits.numpy(), exact.predict(clip)[0].logits, atol=1e-4)
+    assert np.abs(logits.numpy() - model.predict(clip)[0].logits).max() > 1e-3
+
+
 def test_a_graph_that_differs_is_not_written(sounds, tmp_path, monkeypatch):
-    model = trained(tmp_path, sounds, **CNN)
+    model = trained(tmp_path, sounds, **SMALL_CNN)
     monkeypatch.setattr("fairseq_neupronet.inference.graph_features.filter_bank",
                         lambda *sizes: 1.01 * torch.rand(201, 8))  # fmt: skip
     with pytest.raises(InputError, match="differs from the model"):
@@ -126,7 +142,7 @@ def test_a_graph_that_differs_is_not_written(sounds, tmp_path, monkeypatch):
 
 
 def test_a_missing_library_is_named(sounds, tmp_path, monkeypatch):
-    model = trained(tmp_path, sounds, **CNN)
+    model = trained(tmp_path, sounds, **SMALL_CNN)
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(InputError, match="needs onnxscript.*export"):
         exporting.export(model, tmp_path / "model.onnx", "onnx", True)

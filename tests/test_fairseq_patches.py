@@ -9,6 +9,7 @@ import pytest
 import torch
 from fairseq import checkpoint_utils
 from fairseq.file_io import PathManager
+from fairseq.trainer import Trainer
 from fairseq_cli import train as training_command
 
 from fairseq_neupronet import fairseq_patches
@@ -17,7 +18,8 @@ from fairseq_neupronet.randomness import draws_of_batch
 
 REPLACED = [
     (checkpoint_utils, "torch_persistent_save"), (checkpoint_utils, "load_checkpoint"),
-    (checkpoint_utils, "PathManager"), (training_command, "train"), (training_command, "validate_and_save"),
+    (checkpoint_utils, "load_checkpoint_to_cpu"), (checkpoint_utils, "PathManager"), (training_command, "train"),
+    (training_command, "validate_and_save"), (Trainer, "_check_grad_norms"),
 ]  # fmt: skip
 
 

@@ -58,7 +58,7 @@ def test_names_that_do_not_end_as_the_official_ones_give_no_profile(tmp_path):
 def test_names_of_other_recipes_are_told_the_cure(tmp_path, name):
     """Their endings have 16 or 18 characters: 17 off would leave half a profile."""
     path = manifest_file(tmp_path, (name, 8, 20))
-    cure = r"add the profile as fourth column or set task\.profiling=false"
+    cure = r"add the profile as fourth column, or do without profiles \(task\.profiling=false"
     with pytest.raises(InputError, match=rf"train\.tsv:2: no profile column.*{name}.*_mel_2048_128\.npy.*{cure}"):
         read_manifest(path, profiling=True)
 

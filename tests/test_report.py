@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import tiny
 import written_cells
+from sklearn.metrics import f1_score
 
-from fairseq_neupronet.benchmarking.comparison import summaries
+from fairseq_neupronet.benchmarking.comparison import summaries, summary_table, tested_metric
 from fairseq_neupronet.cli import main
 
 pytest.importorskip("matplotlib")
@@ -55,6 +56,22 @@ def test_a_summary_equals_a_plain_loop_over_the_predictions(results, variant):
     assert (summary.comparison.clips, summary.comparison.profiles) == (len(gains), len(profiles))
     assert summary.comparison.exact
     assert summary.comparison.low < summary.comparison.difference < summary.comparison.high
+
+
+def test_the_first_metric_is_the_tested_one(results):
+    """Of macro F1, the difference is that of the means over folds and seeds, which the table prints."""
+    means = {}
+    for variant in ("base", "dot"):
+        found = []
+        for path in (results.parent / "cells" / "sounds" / variant).glob("*/*/evaluation/test/full/predictions.tsv"):
+            lines = [line.split("\t") for line in path.read_text().splitlines()[1:]]
+            found.append(f1_score([line[2] for line in lines], [line[3] for line in lines], average="macro"))
+        means[variant] = np.mean(found)
+    found = summaries(results, "base", tested_metric(["macro_f1", "accuracy"]))
+    summary = next(one for one in found if one.key == ("sounds", "dot", "test", "full"))
+    assert summary.comparison.difference == pytest.approx(means["dot"] - means["base"])
+    assert "macro_f1 − base" in summary_table(found, ["macro_f1"], "base")[0]
+    assert "accuracy − base" in summary_table(found, ["auc", "macro_f1"], "base")[0]
 
 
 def test_the_tables_hold_every_row_in_markdown_and_latex(report):

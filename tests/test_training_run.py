@@ -20,7 +20,7 @@ def test_outputs_are_named_by_config_and_overrides_without_a_clock(place, run_fo
     assert not re.search(r"20\d\d-\d\d-\d\d|\d\d-\d\d-\d\d", str(run_folder.relative_to(place)))
     assert json.loads((run_folder / "training.json").read_text())["finished"] is True
     assert sorted(path.name for path in (run_folder / "checkpoints").iterdir()) == [
-        "checkpoint_best.pt", "checkpoint_last.pt",
+        "MODEL_CARD.md", "checkpoint_best.pt", "checkpoint_last.pt", "training.csv",
     ]  # fmt: skip
 
 

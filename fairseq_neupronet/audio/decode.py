@@ -17,6 +17,7 @@ from fairseq_neupronet.errors import InputError
 # torchaudio's polyphase kernel has (new rate / gcd) x (old rate / gcd) taps: gigabytes for two coprime rates.
 # A ratio of terms up to this is exact for every usual pair of rates, and within 1e-6 of any other.
 _MAX_RATE_TERM = 1000
+_RATES = 100, 1_000_000  # Hz, of files
 _BLOCK_VALUES = 1 << 24  # decoded at once: what is allocated on a header's word
 _MOST_VALUES = 1 << 30  # 4 GiB, six hours of stereo at 22,050 Hz
 
@@ -43,6 +44,7 @@ def load_audio(path, sample_rate: int, start: float | None = None, end: float | 
             first, last = min(round(start * rate), last), min(round(end * rate), last)
             file.seek(first)
         samples = _decode(file, max(0, last - first))
+    check_rate(rate, path)
     if samples is None:
         raise InputError(f"{path}: holds more than {_MOST_VALUES} samples; cut it into clips")
     waveform = as_mono(samples, path)
@@ -97,6 +99,12 @@ def refuse_empty(n_samples: int, path) -> None:
     """Raises InputError where a file holds no samples."""
     if n_samples == 0:
         raise InputError(f"{path}: the audio is empty (0 samples); replace the file or take it out of the metadata")
+
+
+def check_rate(rate: int, path) -> None:
+    """Raises InputError where resampling would take hours or gigabytes on a header's word."""
+    if not _RATES[0] <= rate <= _RATES[1]:
+        raise InputError(f"{path}: claims a sample rate of {rate} Hz; give audio of {_RATES[0]} to {_RATES[1]} Hz")
 
 
 def rate_ratio(rate: int, sample_rate: int) -> tuple[int, int]:

@@ -22,6 +22,9 @@ _OPTIONAL = {"target_frames"}
 _ANY_SIGN = {"mean"}
 _MOST_BYTES = 1 << 16
 _LONGEST_REASON = 300
+# What a stranger's recipe may have allocated: a filter bank of a gigabyte.
+_MOST = {"n_fft": 1 << 18, "n_mels": 1 << 10, "frame_length_ms": 10_000}
+_MOST_OF_OTHERS = 10**7
 _LEAST_SAMPLE_RATE = 1000  # Hz; below it someone has written kHz
 
 
@@ -69,8 +72,9 @@ class FeatureRecipe:
     target_frames: int | None = None
 
     def __post_init__(self):
-        if self.kind not in _OWN:
-            raise InputError(f"recipe {self.name}: kind is {self.kind!r}; known kinds: {', '.join(_OWN)}")
+        if not isinstance(self.kind, str) or self.kind not in _OWN:
+            shown = reprlib.repr(self.kind)[:100]
+            raise InputError(f"recipe {self.name}: kind is {shown}; known kinds: {', '.join(_OWN)}")
         wanted = _COMMON | _OWN[self.kind]
         for field in dataclasses.fields(self)[2:]:
             value = getattr(self, field.name)
@@ -93,9 +97,12 @@ class FeatureRecipe:
                 return None
             raise InputError(f"recipe {self.name}: {field} is missing; give it a number")
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise InputError(f"recipe {self.name}: {field} is {reprlib.repr(value)}; give it a number")
+            raise InputError(f"recipe {self.name}: {field} is {reprlib.repr(value)[:100]}; give it a number")
         if kind(value) != value:
             raise InputError(f"recipe {self.name}: {field} is {value!r}; give it a whole number")
+        if abs(value) > _MOST.get(field, _MOST_OF_OTHERS):
+            raise InputError(f"recipe {self.name}: {field} is {value!r}; give it a number up to "
+                             f"{_MOST.get(field, _MOST_OF_OTHERS)}")
         if value <= 0 and field not in _ANY_SIGN:
             raise InputError(f"recipe {self.name}: {field} is {value!r}; give it a number above 0")
         return kind(value)

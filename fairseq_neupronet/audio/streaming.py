@@ -8,7 +8,7 @@ import soundfile
 import torch
 from torch import Tensor
 
-from fairseq_neupronet.audio.decode import as_mono, decoding, rate_ratio, refuse_empty, resampling_kernel
+from fairseq_neupronet.audio.decode import as_mono, check_rate, decoding, rate_ratio, refuse_empty, resampling_kernel
 
 _BLOCK = 1 << 17  # samples
 
@@ -26,6 +26,7 @@ def stream_audio(path, sample_rate: int) -> Iterator[Tensor]:
     with decoding(path):
         file = soundfile.SoundFile(str(path))
     with file:
+        check_rate(file.samplerate, path)
         yield from resampled(_blocks(file, path), file.samplerate, sample_rate)
 
 

@@ -1,5 +1,6 @@
 """Convolutions over time, mel bands as channels. Letters: B clips, M mel bands, F frames, T steps."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -72,4 +73,5 @@ class _GroupNorm(nn.GroupNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         weight, bias = self.weight.float(), self.bias.float()
-        return F.group_norm(x.float(), self.num_groups, weight, bias, self.eps).type_as(x)
+        # torch.nn.functional refuses a single clip of one step, which a larger batch with the same clip may hold.
+        return torch.group_norm(x.float(), self.num_groups, weight, bias, self.eps).type_as(x)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fairseq_neupronet.benchmarking.cell_folder import CellFolder
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.files import atomic_file
+from fairseq_neupronet.files import atomic_file, require_regular
 
 COLUMNS = (
     "dataset", "variant", "fold", "seed", "subset", "protocol", "metric", "value", "config_hash", "version", "seconds",
@@ -44,21 +44,35 @@ def read_rows(path: Path, columns: set[str] = frozenset(COLUMNS)) -> list[dict[s
     Raises:
         InputError: no such file, or columns are missing.
     """
+    require_regular(path, "a results.csv")
     try:
         with open(path, encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)
             rows = list(reader)
+            names = set(reader.fieldnames or ())
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}); run the benchmark that writes it"
                          ) from error
     except (csv.Error, UnicodeDecodeError) as error:
         raise InputError(f"{path}: is no table of results ({error}); run the benchmark again") from error
-    if missing := sorted(columns - set(reader.fieldnames or ())):
+    if missing := sorted(columns - names):
         raise InputError(f"{path}: has no column {missing[0]!r}; it is not a results.csv of neupronet benchmark")
     for number, row in enumerate(rows, start=2):
         if None in row or None in row.values():
             raise InputError(f"{path}:{number}: has not as many fields as line 1; run the benchmark again")
+        for column in {"value", "seconds"} & columns:
+            if row[column] not in ("", "None") and not _is_number(row[column]):
+                raise InputError(f"{path}:{number}: {column} is {row[column]!r}, which is no number; run the benchmark "
+                                 "again")
     return rows
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _write(path: Path, rows: list[dict]) -> None:

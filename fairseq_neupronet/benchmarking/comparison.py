@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fairseq_neupronet.benchmarking.collecting import read_rows
-from fairseq_neupronet.benchmarking.predictions import paired, scored
+from fairseq_neupronet.benchmarking.counted_metrics import compare_counts, counted_metric
+from fairseq_neupronet.benchmarking.predictions import paired, profile_counts, scored
 from fairseq_neupronet.benchmarking.statistics import Comparison, compare, mean_and_deviation
+
+_TESTED = ("accuracy", "macro_f1", "icbhi_score")
 
 
 @dataclass(frozen=True)
@@ -17,7 +20,8 @@ class Summary:
         dataset, variant, subset, protocol: which.
         figures: metric → (mean, standard deviation) over folds and seeds.
         cells: how many of them.
-        comparison: of its accuracy with the reference's; None for the reference and where predictions are missing.
+        comparison: of its tested metric with the reference's; None for the reference, where predictions are missing
+            and where the metric is of no use for these classes.
     """
 
     dataset: str
@@ -43,12 +47,18 @@ def places_of(rows: Sequence[dict[str, str]]) -> dict[tuple[str, str, str, str],
     return {key: list(found) for key, found in places.items()}
 
 
-def summaries(results: str | Path, reference: str | None = None) -> list[Summary]:
+def tested_metric(metrics: Sequence[str]) -> str:
+    """The metric of the paired test: the first of a table's, or accuracy where that one cannot be tested."""
+    return metrics[0] if metrics and metrics[0] in _TESTED else _TESTED[0]
+
+
+def summaries(results: str | Path, reference: str | None = None, metric: str = _TESTED[0]) -> list[Summary]:
     """Sum up a ``results.csv``, with the predictions in the cells beside it.
 
     Args:
         results: the table.
         reference: the variant to compare with, under the same data set, subset and protocol; unset: the first.
+        metric: of the paired test.
 
     Raises:
         InputError: the table or a file of predictions is damaged.
@@ -67,13 +77,16 @@ def summaries(results: str | Path, reference: str | None = None) -> list[Summary
             *key,
             figures={metric: mean_and_deviation(found) for metric, found in values.get(key, {}).items()},
             cells=len(cells),
-            comparison=None if key[1] == reference else _compared(results.parent / "cells", key, reference, places),
+            comparison=None if key[1] == reference else _compared(results.parent / "cells", key, reference, places,
+                                                                  metric),
         )
         for key, cells in places.items()
     ]
 
 
-def _compared(cells: Path, key: tuple[str, str, str, str], reference: str, places: dict) -> Comparison | None:
+def _compared(
+    cells: Path, key: tuple[str, str, str, str], reference: str, places: dict, metric: str
+) -> Comparison | None:
     other = (key[0], reference, *key[2:])
     if other not in places:
         return None
@@ -81,7 +94,13 @@ def _compared(cells: Path, key: tuple[str, str, str, str], reference: str, place
     if ours is None or theirs is None:
         return None
     correct, correct_reference, profile = paired(ours, theirs)
-    return compare(correct, correct_reference, profile) if len(profile) else None
+    if not len(profile):
+        return None
+    if metric == "accuracy":
+        return compare(correct, correct_reference, profile)
+    counts, counts_reference, classes, n_clips = profile_counts(ours, theirs)
+    function = counted_metric(metric, classes)
+    return None if function is None else compare_counts(counts, counts_reference, function, n_clips)
 
 
 def summary_table(found: Sequence[Summary], metrics: Sequence[str], reference: str) -> list[list[str]]:
@@ -89,7 +108,7 @@ def summary_table(found: Sequence[Summary], metrics: Sequence[str], reference: s
     named = len({summary.dataset for summary in found}) > 1
     subsets = len({summary.subset for summary in found}) > 1
     header = [*(["data set"] if named else []), "variant", *(["subset"] if subsets else []), "protocol", *metrics,
-              "cells", f"accuracy − {reference}", "95 % interval", "p", "profiles"]  # fmt: skip
+              "cells", f"{tested_metric(metrics)} − {reference}", "95 % interval", "p", "profiles"]  # fmt: skip
     table = [header]
     for summary in found:
         row = [*([summary.dataset] if named else []), summary.variant, *([summary.subset] if subsets else []),
@@ -123,13 +142,13 @@ def _short(value: float) -> str:
 
 def summary_lines(results: Path, reference: str, metrics: Sequence[str]) -> list[str]:
     """The table for a terminal, and what its columns mean."""
-    table = summary_table(summaries(results, reference), metrics, reference)
+    table = summary_table(summaries(results, reference, tested_metric(metrics)), metrics, reference)
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     lines = ["  ".join(field.ljust(width) for field, width in zip(row, widths, strict=True)).rstrip() for row in table]
     return [*lines, *NOTES.splitlines()]
 
 
 NOTES = """\
-mean ± standard deviation over folds and seeds; difference of accuracies on the same clips, seeds averaged first, with
+mean ± standard deviation over folds and seeds; difference on the same clips of all folds, seeds averaged first, with
 the 95 % interval of a bootstrap over profiles (10,000 resamples) and p of a sign-flip test over profiles (* exact:
 with fewer than 20 profiles the bootstrap's interval is too narrow)."""

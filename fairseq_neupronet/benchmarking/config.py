@@ -1,12 +1,14 @@
 """The config of a benchmark, read and checked: which trainings, from which recipes, evaluated how."""
 
 import difflib
+import reprlib
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fairseq_neupronet.errors import InputError, sentence_of
+from fairseq_neupronet.files import require_regular
 
 _DEFAULTS = {
     "recipes": None,  # folder of fairseq-hydra-train configs; the shipped ones
@@ -49,6 +51,7 @@ def read_config(path: str | Path, settings: list[str] = (), quick: bool = False)
         InputError: not to be read, unknown or missing keys, or no values where there must be some.
     """
     path = Path(path)
+    require_regular(path, "a benchmark's yaml")
     try:
         config = OmegaConf.load(path)
         if not isinstance(config, DictConfig):
@@ -95,11 +98,11 @@ def _checked(path: Path, config: dict) -> dict:
             raise InputError(f"{path}: datasets.{name} has {len(dataset['folds'])} folds of one folder; write its data "
                              "with {fold}, as DATA/fold{fold:02d}")
     for name in config["variants"]:
-        if "+" in name or "/" in name:
+        if "+" in str(name) or "/" in str(name):
             raise InputError(f"{path}: variants.{name}: + and / have a meaning in results; choose a name without")
     if config["reference"] is None:
         config["reference"] = next(iter(config["variants"]))
-    elif config["reference"] not in config["variants"]:
+    elif not isinstance(config["reference"], str) or config["reference"] not in config["variants"]:
         raise InputError(f"{path}: reference {config['reference']!r} is not among the variants")
     check_only(config["only"], str(path))
     return config
@@ -130,4 +133,6 @@ def _completed(path: Path, section: str, given, defaults: dict) -> dict:
     for key, default in defaults.items():
         if isinstance(default, list) and not isinstance(values[key], list):
             raise InputError(f"{path}: {section}{key} must be a list, as [{values[key]}]")
+        if isinstance(default, dict) and not isinstance(values[key], dict):
+            raise InputError(f"{path}: {section}{key} must be a mapping of names, not {reprlib.repr(values[key])}")
     return values

@@ -1,11 +1,20 @@
 """Cells of a benchmark as jobs of Hydra's launchers, for several processes or machines.
 
-    python -m fairseq_neupronet.benchmarking.hydra_cell --multirun benchmark=CONFIG.yaml out=DIR cell=0,1,2 \
+Several at a time on this machine (``pip install hydra-joblib-launcher``)::
+
+    python -m fairseq_neupronet.benchmarking.hydra_cell --multirun benchmark=CONFIG.yaml out=DIR 'cell=range(0,20)' \
         hydra/launcher=joblib hydra.launcher.n_jobs=2
 
-``cell`` numbers the cells as ``neupronet benchmark CONFIG.yaml --out DIR --dry-run`` prints them; a cell whose
-extractor is not there yet is refused. All machines must see ``out`` under the same path. Afterwards ``neupronet
-benchmark CONFIG.yaml --out DIR`` finds them finished, and collects.
+A job array on a Slurm cluster (``pip install hydra-submitit-launcher``)::
+
+    python -m fairseq_neupronet.benchmarking.hydra_cell --multirun benchmark=CONFIG.yaml out=DIR 'cell=range(0,20)' \
+        hydra/launcher=submitit_slurm hydra.launcher.partition=gpu hydra.launcher.gpus_per_node=1 \
+        hydra.launcher.cpus_per_task=8 hydra.launcher.timeout_min=720 hydra.launcher.array_parallelism=4
+
+``cell`` numbers the cells as ``neupronet benchmark CONFIG.yaml --out DIR --dry-run`` prints them. A cell whose
+extractor is not there yet is refused: launch the extractors first. A job that is cut off goes on from its checkpoint
+when it is launched again. All machines must see ``out`` and the data under the same paths. Afterwards ``neupronet
+benchmark CONFIG.yaml --out DIR`` finds the cells finished, and collects.
 """
 
 from dataclasses import dataclass, field

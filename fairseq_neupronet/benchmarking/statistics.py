@@ -16,10 +16,10 @@ _DRAWS_AT_ONCE = 4_000_000
 
 @dataclass(frozen=True)
 class Comparison:
-    """A difference of accuracies, with what chance would make of it.
+    """A difference of a metric, with what chance would make of it.
 
     Attributes:
-        difference: mean over clips.
+        difference: of all clips.
         low, high: 95 % interval of the bootstrap over profiles; NaN with a single profile.
         p: two-sided, of the sign-flip test over profiles.
         exact: whether p is of all sign patterns, not of random ones.

@@ -6,11 +6,13 @@ import sys
 from fairseq_neupronet.cli import (
     bench,
     benchmark,
+    completion,
     convert,
     embed,
     enrol,
     evaluate,
     export,
+    info,
     predict,
     prepare,
     report,
@@ -19,7 +21,19 @@ from fairseq_neupronet.cli import (
 )
 from fairseq_neupronet.errors import InputError
 
-_COMMANDS = (synthesize, prepare, convert, evaluate, benchmark, report, predict, enrol, embed, show, export, bench)
+_GROUPS = {
+    "data": (synthesize, prepare),
+    "training": (benchmark, convert, bench),
+    "evaluation": (evaluate, report, info),
+    "use of a trained model": (predict, enrol, embed, show, export),
+    "this command": (completion,),
+}
+# Of fairseq's own commands, what a user of ours needs first.
+_FAIRSEQ = {
+    "training": ("fairseq-hydra-train …", "train: task.data=DIR --config-dir CONFIGS --config-name RECIPE"),
+    "evaluation": ("fairseq-validate …", "one protocol's figures, by fairseq's own command"),
+}
+_WIDTH = 24
 
 
 def main(argv=None) -> int:
@@ -31,10 +45,7 @@ def main(argv=None) -> int:
     Returns:
         Exit code: 0, or 1 after one sentence on stderr about a user's mistake. Other errors propagate.
     """
-    parser = argparse.ArgumentParser(prog="neupronet", description="Data for NeuProNet: audio, features, manifests")
-    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for command in _COMMANDS:
-        command.add_parser(subparsers)
+    parser = make_parser()
     arguments = parser.parse_args(argv)
     if not hasattr(arguments, "run"):
         parser.print_help()
@@ -45,3 +56,33 @@ def main(argv=None) -> int:
         print(f"neupronet: error: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The whole command line; its help lists the commands by what they are for."""
+    parser = argparse.ArgumentParser(
+        prog="neupronet", usage="neupronet COMMAND …", formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="NeuProNet: sound classification that knows a clip's group. neupronet COMMAND --help tells more.",
+    )  # fmt: skip
+    subparsers = parser.add_subparsers(prog="neupronet", metavar="COMMAND", help=argparse.SUPPRESS)
+    parts = []
+    for title, commands in _GROUPS.items():
+        group = _Group(subparsers)
+        for command in commands:
+            command.add_parser(group)
+        lines = [*([_FAIRSEQ[title]] if title in _FAIRSEQ else []), *group.lines]
+        parts.append("\n".join([title, *(f"  {name:<{_WIDTH}}{text}" for name, text in lines)]))
+    parser.epilog = "\n\n".join(parts)
+    return parser
+
+
+class _Group:
+    """Takes a command's parser for the whole, and keeps what the list says of it."""
+
+    def __init__(self, subparsers):
+        self._subparsers = subparsers
+        self.lines: list[tuple[str, str]] = []
+
+    def add_parser(self, name: str, *, help: str, **options) -> argparse.ArgumentParser:
+        self.lines.append((name, help))
+        return self._subparsers.add_parser(name, **options)

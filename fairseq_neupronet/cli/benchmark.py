@@ -12,6 +12,9 @@ stopped: a finished cell is not run again, an interrupted one goes on from its c
 data have changed is run anew. The rows of all finished cells are in DIR/results.csv.
 
 KEY=VALUE settings go over the config, as datasets.urbansound8k.data=DATA/fold{fold:02d} or seeds=[1,2,3].
+
+Cells also run as jobs of Hydra's launchers, several at a time here (joblib) or on a Slurm cluster (submitit):
+python -m pydoc fairseq_neupronet.benchmarking.hydra_cell
 """
 
 

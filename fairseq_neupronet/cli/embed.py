@@ -4,12 +4,12 @@ import argparse
 from pathlib import Path
 
 from fairseq_neupronet.cli.model_options import add_model_options, add_window_options, load_model, quiet_libraries
-from fairseq_neupronet.cli.predict import add_profile_options, sounds_and_profiles
+from fairseq_neupronet.cli.predict import add_profile_options, report_failures, sounds_and_profiles
 
 _DESCRIPTION = """\
 Write the embeddings of audio files into an npz file, a row a clip (a window of a long file): path, times (seconds),
 clip, profile, pooled, fused, logits; profile and pooled only where the model has them. Profiles are given as for
-neupronet predict.
+neupronet predict, and a file that cannot be read is treated as there.
 """
 
 
@@ -32,8 +32,13 @@ def _run(arguments: argparse.Namespace) -> None:
 
         model = load_model(arguments)
         sounds, grouping = sounds_and_profiles(model, arguments)
-        embeddings = model.embed(sounds, window=arguments.window, hop=arguments.hop, **grouping)
+        failures = []
+        embeddings = model.embed(
+            sounds, window=arguments.window, hop=arguments.hop, failures=failures, **grouping
+        )  # fmt: skip
     arrays = {name: array for name, array in vars(embeddings).items() if array is not None}
     with atomic_file(Path(arguments.out), "wb") as file:
         np.savez(file, **arrays)
-    print(f"{arguments.out}: {len(embeddings.path)} clips of {len(sounds)} files, {', '.join(arrays)}")
+    n_heard = len(sounds) - len(failures)
+    print(f"{arguments.out}: {len(embeddings.path)} clips of {n_heard} files, {', '.join(arrays)}")
+    report_failures(failures, len(sounds))

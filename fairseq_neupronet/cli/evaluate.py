@@ -22,6 +22,11 @@ what is written
   OUT/<subset>/<protocol>/              predictions.tsv, metrics.json, embeddings.npz (--embeddings)
   OUT/<subset>/<protocol>+<control>/    predictions.tsv, metrics.json
   OUT/results.csv                       subset,protocol,control,metric,value,clips; written last
+what is printed
+  a line for each evaluation as soon as it is there, always with its protocol, and under enrol-N how many clips have
+  fewer than N others in their profile
+--force writes results.csv anew, with what is named now only. Folders of an earlier evaluation under other subsets,
+protocols or controls stay as they are; remove OUT where they would be in the way.
 """
 
 
@@ -46,7 +51,8 @@ def add_parser(subparsers) -> None:
     parser.add_argument("--embeddings", action="store_true", help="also write embeddings.npz")
     parser.add_argument("--no-controls", action="store_true", help="the model's own figures only")
     parser.add_argument("--user-dir", metavar="DIR", help="plugin with backbones of your own, as fairseq's --user-dir")
-    parser.add_argument("--force", action="store_true", help="write over an earlier evaluation in --out")
+    parser.add_argument("--force", action="store_true",
+                        help="write over an earlier evaluation in --out; its other folders stay")
     parser.set_defaults(run=_run)
 
 

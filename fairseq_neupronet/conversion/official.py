@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from fairseq_neupronet.conversion import CLASSIFIER, EXTRACTOR
+from fairseq_neupronet.conversion.evaluated_texts import EVALUATED_FIELDS, is_literal
 from fairseq_neupronet.conversion.plain_file import printable, read_plain_checkpoint
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.modules.conv_spec import parse_conv_spec
@@ -103,8 +104,8 @@ def check_texts(config: dict, path: Path) -> None:
     """Look at every text of a configuration for what a library would evaluate.
 
     Raises:
-        InputError: an interpolation or resolver (``${…}``), a convolution specification or betas that are more than
-            numbers; names the key.
+        InputError: an interpolation or resolver (``${…}``), or a convolution specification, betas or another text
+            that fairseq evaluates and that is more than a literal; names the key.
     """
     for key, value in leaves(config):
         where = f"{path}: configuration key {printable(key)}"
@@ -121,6 +122,11 @@ def check_texts(config: dict, path: Path) -> None:
                 raise InputError(f"{where}: {error}") from None
         if key.endswith("adam_betas") and value is not None:
             read_betas(value, where)
+        if key.rpartition(".")[2] in EVALUATED_FIELDS and not all(map(is_literal, _texts(values))):
+            raise InputError(
+                f"{where} is {printable(repr(value), 60)}, which is more than numbers and lists of them; fairseq would "
+                "evaluate it, so do not trust the file"
+            )
 
 
 def _texts(values: list | tuple) -> Iterator[str]:

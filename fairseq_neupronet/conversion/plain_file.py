@@ -48,18 +48,32 @@ def read_plain_checkpoint(path: str | Path) -> dict:
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: no such file; give an official checkpoint (.pt)")
+        raise InputError(f"{path}: no such file; give a checkpoint (.pt)")
     _check_instructions(_read_pickle(path), path)
     try:
         with numpy_numbers():
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # what torch raises on a malformed pickle depends on its bytes
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]
-        raise InputError(f"{path}: damaged, torch cannot read it ({reason}); fetch the file again") from None
+        raise InputError(f"{path}: damaged, torch cannot read it ({reason}); fetch or make the file again") from None
     if not isinstance(state, dict):
         raise InputError(f"{path}: holds a {type(state).__name__}, not a checkpoint")
     _check_values(state, path)
     return state
+
+
+def check_archive(path: str | Path) -> None:
+    """Refuse a zip that torch would expand: a library's weights, say, in which other classes are not looked for.
+
+    Raises:
+        InputError: compressed, or larger inside than outside.
+    """
+    path = Path(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _check_directory(archive, path)
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, struct.error):
+        raise _no_archive(path) from None
 
 
 def printable(text: str, length: int = 80) -> str:
@@ -82,21 +96,21 @@ def _read_pickle(path: Path) -> bytes:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
     except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, struct.error):
         raise _no_archive(path) from None
-    raise InputError(f"{path}: damaged at member {printable(broken)} (checksum); fetch the file again")
+    raise InputError(f"{path}: damaged at member {printable(broken)} (checksum); fetch or make the file again")
 
 
 def _no_archive(path: Path) -> InputError:
     with open(path, "rb") as stream:
         head = stream.read(MAX_PICKLE_BYTES)
     if head.startswith(_ZIP):
-        return InputError(f"{path}: damaged or cut short, perhaps half downloaded; fetch the file again")
+        return InputError(f"{path}: damaged or cut short, perhaps half downloaded; fetch or make the file again")
     _check_names(names_in_pickles(head), path)
     if head.startswith(_LEGACY_TORCH):
         return InputError(
             f"{path}: written by torch before 1.6, in a format whose sizes cannot be checked before it is read; where "
             "you trust it, load it with a recent torch and save it again"
         )
-    return InputError(f"{path}: not a checkpoint of torch; give an official .pt file")
+    return InputError(f"{path}: not a checkpoint of torch; give a .pt file that a training saved")
 
 
 def _check_directory(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
@@ -140,7 +154,7 @@ def _check_instructions(pickle: bytes, path: Path) -> None:
             "run"
         )
     if scan.end is None:
-        raise InputError(f"{path}: damaged, its pickle cannot be read; fetch the file again")
+        raise InputError(f"{path}: damaged, its pickle cannot be read; fetch or make the file again")
 
 
 def _check_names(names: list[str], path: Path) -> None:

@@ -1,6 +1,7 @@
 """From a manifest's path to a stored spectrogram, read and checked. Letters: M mel bands, F frames."""
 
 import os
+import stat
 import weakref
 from pathlib import Path
 
@@ -80,7 +81,7 @@ class ClipFiles:
     def _packed(self, path: str, most: int) -> np.ndarray:
         place = parse_place(path)
         if place.archive not in self._archives:
-            self._archives[place.archive] = os.open(place.archive, os.O_RDONLY)
+            self._archives[place.archive] = _open(place.archive)
             weakref.finalize(self, os.close, self._archives[place.archive])
         archive = self._archives[place.archive]
         size = os.fstat(archive).st_size
@@ -92,8 +93,17 @@ class ClipFiles:
         return data
 
 
+def _open(path: str) -> int:
+    """A regular file's descriptor: a pipe would wait for a writer, and a device never ends."""
+    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise ValueError("it is a folder, a pipe or a device")
+    return file
+
+
 def _loose(path: str, most: int) -> np.ndarray:
-    file = os.open(path, os.O_RDONLY)
+    file = _open(path)
     try:
         return _read(file, 0, min(os.fstat(file).st_size, most))
     finally:

@@ -23,7 +23,7 @@ def read_classes(path: str | Path) -> list[str]:
     classes: dict[str, int] = {}
     for number, line in enumerate(read_lines(path, "class dictionary"), start=1):
         name, _, count = line.rpartition(" ")
-        if not name or not count.isdigit():
+        if not name or not (count.isascii() and count.isdigit()):
             raise InputError(f"{path}:{number}: {line!r} is not 'class count', for example 'cough 100'")
         if name in classes:
             raise InputError(f"{path}:{number}: class {name!r} is on line {classes[name]} already; keep one of them")

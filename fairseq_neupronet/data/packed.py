@@ -52,13 +52,20 @@ def read_directory(archive) -> list[Member]:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is not a whole zip.
+        ValueError: it is not a whole zip: damaged, a pipe or a device, or with members that reach past its end.
     """
+    if os.path.exists(archive) and not os.path.isfile(archive):
+        raise ValueError(f"{archive} is a folder, a pipe or a device")
     try:
         with open(archive, "rb") as file, zipfile.ZipFile(file) as contents:
-            return [_member(str(archive), file.fileno(), entry) for entry in contents.infolist()]
-    except (zipfile.BadZipFile, struct.error) as error:
+            members = [_member(str(archive), file.fileno(), entry) for entry in contents.infolist()]
+            size = os.fstat(file.fileno()).st_size
+    except (zipfile.BadZipFile, struct.error, NotImplementedError) as error:
         raise ValueError(f"{archive} is not a whole zip ({error})") from None
+    beyond = next((member for member in members if member.place.offset + member.place.length > size), None)
+    if beyond is not None:
+        raise ValueError(f"{archive} is not a whole zip ({beyond.name} reaches past its {size} bytes)")
+    return members
 
 
 def _member(archive: str, file: int, entry: zipfile.ZipInfo) -> Member:

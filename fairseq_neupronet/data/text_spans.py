@@ -16,6 +16,7 @@ from fairseq_neupronet.errors import InputError
 
 _WORD_BYTES = 8
 _BLOCK = 1 << 22  # bytes looked at together: bounds the memory of intermediate results
+_MOST_BYTES = 1 << 31  # some twenty million rows; a sparse file may claim any size
 LARGEST_NUMBER = np.iinfo(np.int32).max
 _MOST_DIGITS = len(str(LARGEST_NUMBER))
 _WORD_MASKS = np.array([(1 << 8 * n_bytes) - 1 for n_bytes in range(_WORD_BYTES + 1)], np.uint64)
@@ -53,6 +54,8 @@ def read_lines(path: Path, what: str) -> TextSpans:
     if not path.is_file():
         raise InputError(f"{path}: no such {what}; write it with `neupronet prepare` or check task.data")
     try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise InputError(f"{path}: {path.stat().st_size} bytes are no {what}; give a file below {_MOST_BYTES}")
         with open(path, "rb") as file:
             buffer = np.zeros(path.stat().st_size + _WORD_BYTES, np.uint8)
             size = file.readinto(memoryview(buffer)[:-_WORD_BYTES])

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fairseq_neupronet.evaluation.grouping import Grouping
@@ -75,11 +76,12 @@ def attention(network: NeuProNet, clip: Tensor, profile: Tensor, enrolled: Tenso
         enrolled: (E, D).
 
     Returns:
-        (1 + E,), the clip's own first; None for poolings with a ``profile`` step, which average more than embeddings.
+        (1 + E,), the clip's own first: the pooled embedding is the members' sum by these weights, up to its length
+        where the pooling normalises it. None for a pooling that is no such sum, as those with a ``profile`` step.
     """
     pooling = network.pooling
-    if "profile" in pooling.pooling.split("+"):
-        return None
+    if pooling.normalize:
+        clip = F.normalize(clip, dim=0)
     # Each member also carries a mark of its own, too small to change any norm; the marks are pooled by the weights.
     members = torch.cat([profile.unsqueeze(0), enrolled])
     marks = _MARK * torch.eye(len(members))
@@ -87,4 +89,6 @@ def attention(network: NeuProNet, clip: Tensor, profile: Tensor, enrolled: Tenso
     marked_clip = torch.cat([clip, torch.zeros(len(members))]).unsqueeze(0)
     pool = POOLINGS[pooling.pooling]
     pooled = pool(marked_clip, torch.cat([members, marks], dim=1), everyone, pooling.options)
-    return pooled[0, len(clip) :] / _MARK
+    weights = pooled[0, len(clip) :] / _MARK
+    (unmarked,) = pool(clip.unsqueeze(0), members, everyone, pooling.options)
+    return weights if torch.allclose(weights @ members, unmarked, rtol=1e-3, atol=1e-5) else None

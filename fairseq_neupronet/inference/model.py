@@ -248,11 +248,15 @@ class TrainedModel:
         hop: float | None = None,
         sample_rate: int | None = None,
         batch_size: int = _BATCH,
+        failures: list[Unreadable] | None = None,
     ) -> Embeddings:
         """Embeddings of all clips; arguments as :meth:`stream`.
 
+        Args:
+            failures: takes the sounds that cannot be read, whose clips are left out; None raises at the first.
+
         Raises:
-            InputError: as :meth:`predict`.
+            InputError: as :meth:`predict`; no sound can be read.
         """
         sounds = _listed(sounds)
         names = self._names(profiles, len(sounds), together)
@@ -261,7 +265,12 @@ class TrainedModel:
             if isinstance(event, Clip):
                 clips.append(event)
             elif event.failure:
-                raise InputError(event.failure.sentence)
+                if failures is None:
+                    raise InputError(event.failure.sentence)
+                failures.append(event.failure)
+                clips = [clip for clip in clips if clip.source != event.source]
+        if not clips:
+            raise InputError(failures[0].sentence if failures else "no sound is given; name one at least")
 
         def stacked(name: str) -> np.ndarray | None:
             rows = [getattr(clip, name) for clip in clips]

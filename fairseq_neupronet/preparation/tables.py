@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from fairseq_neupronet.errors import InputError
+from fairseq_neupronet.files import require_regular
 from fairseq_neupronet.preparation.clips import Clip, Collection
 
 COLUMNS = ("path", "label", "profile", "split")
@@ -28,6 +29,7 @@ def read_rows(path, columns, optional=()) -> list[tuple[int, dict[str, str]]]:
         InputError: a missing or unreadable file, a missing column, a row of another length than the header.
     """
     path = Path(path)
+    require_regular(path, "the metadata table")
     try:
         # utf-8-sig: spreadsheet programs write a byte-order mark, which would become part of the first column's name.
         with open(path, newline="", encoding="utf-8-sig") as stream:

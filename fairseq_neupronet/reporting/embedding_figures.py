@@ -24,6 +24,8 @@ def tsne_maps(embeddings: Embeddings, title: str) -> Figure | None:
     The profiles of most clips have colours, the others are grey. At most 1,500 clips are drawn, chosen at random.
     """
     kinds = [kind for kind in _KINDS if kind in embeddings.arrays]
+    if {"clip", "fused"} <= set(kinds) and np.array_equal(embeddings.arrays["clip"], embeddings.arrays["fused"]):
+        kinds.remove("fused")  # nothing is fused where there is no profile
     target = embeddings.arrays["target"]
     profile = embeddings.arrays.get("profile_code", np.arange(len(target)))
     if len(target) < 5 or not kinds:

@@ -36,7 +36,7 @@ def learning_curves(source: Source, dataset: str) -> Figure | None:
         for panel, (subset, metric, _) in zip(axes, _CURVES, strict=True):
             curves = [curve[subset, metric] for curve in found if curve.get((subset, metric))]
             for curve in curves:
-                panel.plot(list(curve), list(curve.values()), color=colour, alpha=0.25, lw=0.8)
+                panel.plot(list(curve), list(curve.values()), color=colour, alpha=0.25, lw=0.8, marker=".", ms=2)
             if curves:
                 epochs = sorted(set.intersection(*map(set, curves)))
                 means = [sum(curve[epoch] for curve in curves) / len(curves) for epoch in epochs]
@@ -47,6 +47,8 @@ def learning_curves(source: Source, dataset: str) -> Figure | None:
         return None
     for panel, (_, _, title) in zip(axes, _CURVES, strict=True):
         panel.set(title=title, xlabel="epoch")
+        low, high = panel.get_xlim()
+        panel.set_xlim(min(low, 0.5), max(high, 1.5))  # a single epoch has no width
         panel.xaxis.get_major_locator().set_params(integer=True)
         panel.grid(alpha=0.3)
     axes[-1].legend(bbox_to_anchor=(1.01, 1), loc="upper left", frameon=False)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fairseq_neupronet.benchmarking.comparison import NOTES, summary_table
+from fairseq_neupronet.benchmarking.comparison import NOTES, summary_table, tested_metric
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.files import atomic_file
 from fairseq_neupronet.reporting.page import html_page
@@ -30,7 +30,7 @@ def write_report(results: str | Path, out: str | Path, reference: str | None, me
         results: ``results.csv`` of a benchmark.
         out: folder to write.
         reference: the variant that others are compared with; unset: base, or the first.
-        metrics: columns of the table.
+        metrics: columns of the table; the first is the one that is tested against the reference.
         pdf: also write each figure as pdf.
 
     Returns:
@@ -39,7 +39,7 @@ def write_report(results: str | Path, out: str | Path, reference: str | None, me
     Raises:
         InputError: results cannot be read, a metric is unknown, or matplotlib or scikit-learn is missing.
     """
-    source = Source.open(results, reference)
+    source = Source.open(results, reference, tested_metric(metrics))
     known = list(dict.fromkeys(row["metric"] for row in source.rows))
     for metric in metrics:
         if metric not in known:

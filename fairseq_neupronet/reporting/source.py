@@ -12,6 +12,7 @@ import yaml
 from fairseq_neupronet.benchmarking.collecting import read_rows
 from fairseq_neupronet.benchmarking.comparison import Summary, places_of, summaries
 from fairseq_neupronet.benchmarking.predictions import Scored, confusion, evaluation_folder, scored
+from fairseq_neupronet.data.npz import read_npz
 from fairseq_neupronet.errors import InputError
 
 _ENROLLED = re.compile(r"enrol-(\d+)")
@@ -24,13 +25,15 @@ class Source:
     Attributes:
         results: the table.
         reference: the variant that others are compared with.
+        metric: of the paired test.
     """
 
     results: Path
     reference: str
+    metric: str = "accuracy"
 
     @classmethod
-    def open(cls, results: str | Path, reference: str | None = None) -> "Source":
+    def open(cls, results: str | Path, reference: str | None = None, metric: str = "accuracy") -> "Source":
         """Read a table.
 
         Raises:
@@ -44,7 +47,7 @@ class Source:
         if reference is not None and reference not in variants:
             raise InputError(f"--reference {reference}: there is no such variant in {results}; known are "
                              f"{', '.join(variants)}")
-        return cls(results, reference or ("base" if "base" in variants else variants[0]))
+        return cls(results, reference or ("base" if "base" in variants else variants[0]), metric)
 
     @cached_property
     def rows(self) -> list[dict[str, str]]:
@@ -56,7 +59,7 @@ class Source:
 
     @cached_property
     def summaries(self) -> list[Summary]:
-        return summaries(self.results, self.reference)
+        return summaries(self.results, self.reference, self.metric)
 
     @property
     def cells(self) -> Path:
@@ -94,10 +97,13 @@ class Source:
             for fold, seed in self.places.get(key, ()):
                 path = evaluation_folder(self.cells, key, fold, seed) / "embeddings.npz"
                 if path.is_file():
-                    with np.load(path) as arrays:
-                        return Embeddings(f"fold {fold}, seed {seed}, {protocol}", self._classes(path),
-                                          {name: arrays[name] for name in arrays.files if name != "path"},
-                                          self._config(dataset, variant, fold, seed))  # fmt: skip
+                    try:
+                        arrays = read_npz(path)
+                    except ValueError as error:
+                        raise InputError(f"{path}: is damaged ({error}); run the cell again") from None
+                    arrays.pop("path", None)
+                    return Embeddings(f"fold {fold}, seed {seed}, {protocol}", self._classes(path), arrays,
+                                      self._config(dataset, variant, fold, seed))  # fmt: skip
         return None
 
     def logs(self, dataset: str, variant: str) -> Iterator[tuple[str, str, Path]]:
@@ -110,7 +116,13 @@ class Source:
 
     def _config(self, dataset: str, variant: str, fold: str, seed: str) -> dict:
         path = self.cells / dataset / variant / f"fold-{fold}" / f"seed-{seed}" / "config.yaml"
-        return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        try:
+            config = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        except (yaml.YAMLError, ValueError, RecursionError):
+            config = None
+        if not isinstance(config, dict):
+            raise InputError(f"{path}: is no config of a cell, or damaged; run the cell again")
+        return config
 
     @staticmethod
     def _classes(embeddings: Path) -> list[str]:

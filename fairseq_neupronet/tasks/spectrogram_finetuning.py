@@ -236,6 +236,9 @@ class SpectrogramFinetuningTask(SpectrogramPretrainingTask):
         super().begin_valid_epoch(epoch, model)
         self.evaluation.begin()
 
+    def validated_clips(self):
+        return self.evaluation.latest[1] if self.evaluation.latest else None
+
     def reduce_metrics(self, logging_outputs: list[dict], criterion) -> None:
         if any("_clips" in log for log in logging_outputs):
             self.evaluation.add(logging_outputs)

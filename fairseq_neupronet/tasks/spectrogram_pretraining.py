@@ -16,8 +16,10 @@ from fairseq_neupronet.data.profile_normalization import ProfileNormalization
 from fairseq_neupronet.data.spec_augment import SpecAugment
 from fairseq_neupronet.data.spectrogram_dataset import SpectrogramDataset
 from fairseq_neupronet.errors import InputError
+from fairseq_neupronet.evaluation.clip_outputs import Evaluation
 from fairseq_neupronet.evaluation.grouping import Grouping
 from fairseq_neupronet.fairseq_patches import early_stopping_state, restore_early_stopping
+from fairseq_neupronet.non_finite import RunningUpdate
 from fairseq_neupronet.processes import process_number, share_buffers
 from fairseq_neupronet.randomness import draws_of_batch
 from fairseq_neupronet.tasks.task_config import SpectrogramTaskConfig
@@ -37,7 +39,10 @@ class SpectrogramPretrainingTask(FairseqTask):
         if not 0 <= cfg.profile_normalize_prior < float("inf"):
             raise InputError(f"task.profile_normalize_prior={cfg.profile_normalize_prior}: give frames from 0 up")
         self.trained_on: dict | None = None
+        self.update = RunningUpdate()
         self._band_sums: dict[str, BandSums] = {}
+        self._heard_subset = ""
+        self.validations: dict[str, tuple[dict, Evaluation | None]] = {}  # since the log was written last
         # Our iterators serve one epoch. Workers that outlive it, fairseq's default, are ended by the garbage
         # collector, which closes their queues before they are told: 5 seconds lost for each, every epoch.
         with open_dict(cfg):
@@ -214,6 +219,7 @@ class SpectrogramPretrainingTask(FairseqTask):
 
     def get_batch_iterator(self, dataset, *arguments, **options):
         dataset.prepare()
+        self._heard_subset = dataset.subset
         return super().get_batch_iterator(dataset, *arguments, **options)
 
     def build_model(self, cfg, from_checkpoint: bool = False):
@@ -238,7 +244,10 @@ class SpectrogramPretrainingTask(FairseqTask):
             strangers = -1 - torch.arange(len(sample["id"]), device=sample["net_input"]["profile"].device)
             sample = sample | {"net_input": sample["net_input"] | {"profile": strangers}}
         with draws_of_batch(process_number()):
-            return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+            loss, size, log = super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+        if not ignore_grad:
+            self.update.add(update_num, sample, loss)
+        return loss, size, log
 
     def begin_valid_epoch(self, epoch, model) -> None:
         """All processes evaluate the model that is saved: running statistics are each process's own in training."""
@@ -248,6 +257,14 @@ class SpectrogramPretrainingTask(FairseqTask):
     def valid_step(self, sample, model, criterion):
         # fairseq-validate gives an empty batch to a worker that has one less than others.
         return super().valid_step(sample, model, criterion) if sample else (0.0, 0, {})
+
+    def post_validate(self, model, stats: dict, agg) -> None:
+        """Of fairseq's training, when it has validated a subset: what the training's log takes up."""
+        self.validations[self._heard_subset] = dict(stats), self.validated_clips()
+
+    def validated_clips(self) -> Evaluation | None:
+        """What the last validation said of each clip; None where clips have no labels."""
+        return None
 
     def reduce_metrics(self, logging_outputs: list[dict], criterion) -> None:
         super().reduce_metrics([log for log in logging_outputs if log], criterion)
