@@ -62,8 +62,8 @@ def export(model: TrainedModel, path: str | Path, form: str, features_inside: bo
         run = writing(program, graph, whole, json.dumps(describe(model, graph, digest)))
         pairs = [pair for probe in probes for pair in zip(_expected(model, graph, probe), run(probe), strict=True)]
         if not all(_difference(*pair) <= TOLERANCE * max(1.0, float(pair[0].abs().max())) for pair in pairs):
-            raise InputError(f"{path}: the graph differs from the model by more than {TOLERANCE:g} of its largest output; "
-                             "nothing is written (another version of torch may do better)")
+            raise InputError(f"{path}: the graph differs from the model by more than {TOLERANCE:g} of its largest "
+                             "output; nothing is written (another version of torch may do better)")
         with atomic_file(path, "wb") as file:
             file.write(whole.read_bytes())
     return max(_difference(*pair) for pair in pairs)
