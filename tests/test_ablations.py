@@ -31,6 +31,10 @@ CHANGES = {
         "dataset.batch_size": 32, "optimization.lr": [5e-5],
     },
     "shuffled_profiles": {"task.profiling": True, "task.shuffle_profiles": 1},
+    "profile_normalize": {"task.profiling": False, "task.profile_normalize": True},
+    "profile_normalize_random": {
+        "task.profiling": False, "task.profile_normalize": True, "task.profile_normalize_clips": "random",
+    },
     "early_stop": {"task.profiling": True, "criterion.loss_weights": [0.7, 0.3], "checkpoint.patience": 10},
 }  # fmt: skip
 

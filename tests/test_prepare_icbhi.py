@@ -121,14 +121,13 @@ def test_features_are_those_of_the_cut_cycle(prepared, shared_root):
 
 
 def test_a_recording_is_decoded_once_in_all(root, tmp_path, monkeypatch):
-    frames, read = Counter(), soundfile.read
+    frames, read = Counter(), soundfile.SoundFile.read
 
-    def counting_read(path, **options):
-        samples, rate = read(path, **options)
-        frames[Path(path).stem] += len(samples)
-        return samples, rate
+    def counting_read(file, *arguments, **options):
+        frames[Path(file.name).stem] += len(samples := read(file, *arguments, **options))
+        return samples
 
-    monkeypatch.setattr(soundfile, "read", counting_read)
+    monkeypatch.setattr(soundfile.SoundFile, "read", counting_read)
     assert _prepare(root, tmp_path / "out") == 0
     for recording in recordings():
         length = soundfile.info(root / "ICBHI_final_database" / f"{recording.name}.wav").frames

@@ -11,7 +11,7 @@ import tiny
 import written_cells
 from sklearn.metrics import f1_score
 
-from fairseq_neupronet.benchmarking.comparison import summaries, summary_table, tested_metric
+from fairseq_neupronet.benchmarking.comparison import compared_metric, summaries, summary_table
 from fairseq_neupronet.cli import main
 
 pytest.importorskip("matplotlib")
@@ -67,7 +67,7 @@ def test_the_first_metric_is_the_tested_one(results):
             lines = [line.split("\t") for line in path.read_text().splitlines()[1:]]
             found.append(f1_score([line[2] for line in lines], [line[3] for line in lines], average="macro"))
         means[variant] = np.mean(found)
-    found = summaries(results, "base", tested_metric(["macro_f1", "accuracy"]))
+    found = summaries(results, "base", compared_metric(["macro_f1", "accuracy"]))
     summary = next(one for one in found if one.key == ("sounds", "dot", "test", "full"))
     assert summary.comparison.difference == pytest.approx(means["dot"] - means["base"])
     assert "macro_f1 − base" in summary_table(found, ["macro_f1"], "base")[0]

@@ -47,7 +47,7 @@ def places_of(rows: Sequence[dict[str, str]]) -> dict[tuple[str, str, str, str],
     return {key: list(found) for key, found in places.items()}
 
 
-def tested_metric(metrics: Sequence[str]) -> str:
+def compared_metric(metrics: Sequence[str]) -> str:
     """The metric of the paired test: the first of a table's, or accuracy where that one cannot be tested."""
     return metrics[0] if metrics and metrics[0] in _TESTED else _TESTED[0]
 
@@ -108,7 +108,7 @@ def summary_table(found: Sequence[Summary], metrics: Sequence[str], reference: s
     named = len({summary.dataset for summary in found}) > 1
     subsets = len({summary.subset for summary in found}) > 1
     header = [*(["data set"] if named else []), "variant", *(["subset"] if subsets else []), "protocol", *metrics,
-              "cells", f"{tested_metric(metrics)} − {reference}", "95 % interval", "p", "profiles"]  # fmt: skip
+              "cells", f"{compared_metric(metrics)} − {reference}", "95 % interval", "p", "profiles"]  # fmt: skip
     table = [header]
     for summary in found:
         row = [*([summary.dataset] if named else []), summary.variant, *([summary.subset] if subsets else []),
@@ -142,7 +142,7 @@ def _short(value: float) -> str:
 
 def summary_lines(results: Path, reference: str, metrics: Sequence[str]) -> list[str]:
     """The table for a terminal, and what its columns mean."""
-    table = summary_table(summaries(results, reference, tested_metric(metrics)), metrics, reference)
+    table = summary_table(summaries(results, reference, compared_metric(metrics)), metrics, reference)
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     lines = ["  ".join(field.ljust(width) for field, width in zip(row, widths, strict=True)).rstrip() for row in table]
     return [*lines, *NOTES.splitlines()]

@@ -46,7 +46,12 @@ def main(argv=None) -> int:
         Exit code: 0, or 1 after one sentence on stderr about a user's mistake. Other errors propagate.
     """
     parser = make_parser()
-    arguments = parser.parse_args(argv)
+    arguments, left_over = parser.parse_known_args(argv)
+    settings = [argument for argument in left_over if "=" in argument and not argument.startswith("-")]
+    if hasattr(arguments, "settings") and settings == left_over:
+        arguments.settings += settings  # argparse takes them before the options only
+    elif left_over:
+        parser.error(f"unrecognized arguments: {' '.join(left_over)}")
     if not hasattr(arguments, "run"):
         parser.print_help()
         return 0

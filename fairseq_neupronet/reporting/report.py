@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fairseq_neupronet.benchmarking.comparison import NOTES, summary_table, tested_metric
+from fairseq_neupronet.benchmarking.comparison import NOTES, compared_metric, summary_table
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.files import atomic_file
 from fairseq_neupronet.reporting.page import html_page
@@ -39,7 +39,7 @@ def write_report(results: str | Path, out: str | Path, reference: str | None, me
     Raises:
         InputError: results cannot be read, a metric is unknown, or matplotlib or scikit-learn is missing.
     """
-    source = Source.open(results, reference, tested_metric(metrics))
+    source = Source.open(results, reference, compared_metric(metrics))
     known = list(dict.fromkeys(row["metric"] for row in source.rows))
     for metric in metrics:
         if metric not in known:
