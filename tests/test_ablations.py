@@ -97,7 +97,8 @@ def test_an_ablation_trains_and_validates(data, tmp_path, name):
     state = torch.load(checkpoint, weights_only=True)
     assert state["extra_state"]["best"] == pytest.approx(summary["metrics"]["accuracy"], abs=1e-9)
     parts = {key.split(".")[0] for key in state["model"]}
-    assert ("profile_extractor" in parts, "backbone" in parts) == (name != "base", name != "profile_only")
+    assert ("profile_extractor" in parts) == CHANGES[name]["task.profiling"]
+    assert ("backbone" in parts) == (name != "profile_only")
 
 
 @pytest.mark.slow
