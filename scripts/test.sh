@@ -3,11 +3,11 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-selection=()
+slow=""
 arguments=()
 for argument in "$@"; do
     if [[ $argument == --slow ]]; then
-        selection=(-m "")
+        slow=yes
     else
         arguments+=("$argument")
     fi
@@ -17,4 +17,13 @@ bash scripts/setup.sh
 say "ruff check"
 "$venv/bin/python" -m ruff check .
 say "pytest"
-exec "$venv/bin/python" -m pytest ${selection[@]+"${selection[@]}"} ${arguments[@]+"${arguments[@]}"}
+"$venv/bin/python" -m pytest ${arguments[@]+"${arguments[@]}"}
+[[ -n $slow ]] || exit 0
+
+# Each file in a process of its own: the slow tests fork trainings, which want a process that has not trained before.
+failed=()
+for file in $(grep -lE 'mark\.slow' tests/test_*.py); do
+    say "pytest, slow: $file"
+    "$venv/bin/python" -m pytest -m slow "$file" ${arguments[@]+"${arguments[@]}"} || failed+=("$file")
+done
+[[ ${#failed[@]} -eq 0 ]] || fail "slow tests failed in ${failed[*]}"

@@ -307,3 +307,8 @@ def test_recipe_files_that_cannot_be_read(tmp_path):
     (tmp_path / "recipe.yaml").write_text("")
     with pytest.raises(InputError, match="recipe.yaml: holds no fields; write one"):
         FeatureRecipe.read(tmp_path)
+
+
+def test_a_rate_that_is_nearly_the_wanted_one_is_taken_for_it(tmp_path):
+    soundfile.write(tmp_path / "clip.wav", samples := _noise(1, 16001).astype(np.float32), 16001, subtype="FLOAT")
+    np.testing.assert_array_equal(load_audio(tmp_path / "clip.wav", 16000), samples)

@@ -186,7 +186,7 @@ def test_two_processes_keep_one_folder_and_say_so_once(trained):
     assert printed.count("neupronet: finished: ") == 1
     assert json.loads((folder / "run" / "training.json").read_text())["finished"] is True
     assert sorted(path.name for path in (folder / "run" / "checkpoints").iterdir()) == [
-        "checkpoint_best.pt", "checkpoint_last.pt",
+        "MODEL_CARD.md", "checkpoint_best.pt", "checkpoint_last.pt", "training.csv",
     ]  # fmt: skip
     state = torch.load(folder / "run" / "checkpoints" / "checkpoint_last.pt", weights_only=True)
     assert state["optimizer_history"][-1]["num_updates"] == 6

@@ -49,9 +49,8 @@ def load_audio(path, sample_rate: int, start: float | None = None, end: float | 
         raise InputError(f"{path}: holds more than {_MOST_VALUES} samples; cut it into clips")
     waveform = as_mono(samples, path)
     refuse_empty(len(waveform), path)
-    if rate != sample_rate:
-        waveform = _resample(waveform, *rate_ratio(rate, sample_rate))
-    return waveform
+    old_rate, new_rate = rate_ratio(rate, sample_rate)
+    return waveform if old_rate == new_rate else _resample(waveform, old_rate, new_rate)
 
 
 def _decode(file: soundfile.SoundFile, n_samples: int) -> np.ndarray | None:

@@ -64,10 +64,10 @@ def resampled(blocks: Iterable[Tensor], rate: int, sample_rate: int) -> Iterator
         blocks: (samples,) each, at ``rate`` Hz.
         rate, sample_rate: Hz, of what comes and of what is wanted.
     """
-    if rate == sample_rate:
+    old_rate, new_rate = rate_ratio(rate, sample_rate)
+    if old_rate == new_rate:
         yield from blocks
         return
-    old_rate, new_rate = rate_ratio(rate, sample_rate)
     kernel, width = resampling_kernel(old_rate, new_rate)
     waiting, n_read, n_written = torch.zeros(width), 0, 0
     for block in blocks:
