@@ -16,11 +16,11 @@ def tortured(*arguments) -> tuple[int, str]:
     return finished.returncode, finished.stdout.splitlines()[-1]
 
 
-@pytest.mark.slow
+@pytest.mark.torture
 def test_trainings_survive_twenty_kills():
     assert tortured("-n", "20", "--seed", "1") == (0, "20 kills, 20 resumed identical")
 
 
-@pytest.mark.slow
+@pytest.mark.torture
 def test_preparations_survive_kills_full_disks_and_lost_files():
     assert tortured("--preparation", "-n", "8", "--seed", "1") == (0, "8 kills, 8 resumed identical")
