@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 
 import pytest
 import tiny
@@ -59,7 +60,7 @@ def test_a_card_needs_no_data_and_imports_no_fairseq(checkpoint, tmp_path):
     shutil.copy(checkpoint, tmp_path / "model.pt")
     code = ("import sys; from fairseq_neupronet.cli import main; main(['info', 'model.pt']); "
             "assert 'fairseq' not in sys.modules")
-    finished = subprocess.run(["python", "-c", code], cwd=tmp_path, env=tiny.environment(), capture_output=True,
+    finished = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=tiny.environment(), capture_output=True,
                               text=True, timeout=120)
     assert finished.returncode == 0, finished.stderr
     assert "# Model card: model.pt" in finished.stdout

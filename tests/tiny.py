@@ -183,7 +183,9 @@ FROM_EXTRACTOR = [
 
 
 def environment() -> dict:
+    """That of a user who has activated the environment these tests run in, whether or not it is activated."""
     own = {key: value for key, value in os.environ.items() if key != "HYDRA_FULL_ERROR"}  # set by the plugin here
+    own["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), own.get("PATH", os.defpath)))
     return own | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONWARNINGS": "ignore"}
 
 
