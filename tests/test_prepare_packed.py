@@ -397,6 +397,17 @@ def test_an_interrupted_extraction_goes_on_where_it_was(table, tmp_path, loose, 
     assert files_of(out) - {name for name in files_of(out) if "/." in name} == PACKED and holds(out, loose) == 3
 
 
+def test_the_zips_are_the_same_bytes_whichever_features_were_there_before(table, tmp_path):
+    assert run(table, tmp_path / "unbroken", "--packed") == 0
+    out = tmp_path / "out"
+    assert run(table, out) == 0
+    for name in ("deep/er/a.npy", "ü.npy"):  # the first of their splits
+        (out / "features" / name).unlink()
+    assert run(table, out, "--packed") == 0
+    for name in PACKED:
+        assert (out / name).read_bytes() == (tmp_path / "unbroken" / name).read_bytes(), name
+
+
 def test_a_full_disk_while_packing_leaves_the_loose_features(table, tmp_path, loose, monkeypatch, done, capsys):
     def full(*_):
         raise OSError(28, "No space left on device")

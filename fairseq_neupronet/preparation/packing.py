@@ -57,8 +57,9 @@ def pack(store: FeatureStore, stored: dict[str, Stored], archives: dict[str, str
     strays = [key for key, found in stored.items() if found.place and found.place.archive != archives[key]]
     stored = stored | {key: _loosen(store, loose_name(key), stored[key]) for key in strays}
     keys_of: dict[str, list[str]] = {}
-    for key in stored:
-        keys_of.setdefault(archives[key], []).append(key)
+    for key, archive in archives.items():  # in the table's order, whichever features an earlier run had left
+        if key in stored:
+            keys_of.setdefault(archive, []).append(key)
     for archive, keys in keys_of.items():
         found = {key: stored[key] for key in keys}
         if any(each.place is None or each.half != half for each in found.values()):
