@@ -57,6 +57,7 @@ def test_good_settings_pass(corpus, recipe):
     [
         ("model.backbone=vgg", "model.backbone='vgg' is not known; known are efficientnet-b0"),
         ("model.pooling=max", "max"),
+        ("task.frequency_warp=0", "task.frequency_warp=0.0: give a number above 0"),
         ("model.fusion=sum", "sum"),
         ("model.head=deep", "deep"),
         ("task.protocol=all", "all"),
@@ -99,6 +100,12 @@ def test_data_that_is_no_folder(tmp_path, capsys):
     file.write_text("")
     for path in (absent, file):
         assert f"task.data={path}: no such folder" in sentence(capsys, path)
+
+
+def test_frequencies_that_are_unknown_are_not_stretched(own_corpus, capsys):
+    (own_corpus / "features" / "recipe.yaml").unlink(missing_ok=True)
+    text = sentence(capsys, own_corpus, "task.frequency_warp=.1")
+    assert f"{own_corpus / 'features'} has no recipe.yaml" in text and "task.frequency_warp=0.1" in text
 
 
 def test_profile_batches_without_profiles(own_corpus, capsys):

@@ -10,6 +10,7 @@ from fairseq.data import FairseqDataset
 from fairseq_neupronet.data.band_statistics import BandSums
 from fairseq_neupronet.data.clip_files import ClipFiles
 from fairseq_neupronet.data.enrolment import Enrolment
+from fairseq_neupronet.data.frequency_warp import FrequencyWarp
 from fairseq_neupronet.data.length_batches import batches_by_length
 from fairseq_neupronet.data.manifest import Manifest
 from fairseq_neupronet.data.mixup import Mixup
@@ -24,8 +25,11 @@ from fairseq_neupronet.evaluation.grouping import Grouping
 
 logger = logging.getLogger(__name__)
 
-_DRAWS = 1 + SpecAugment.DRAWS + Mixup.DRAWS  # the crop's, the augmentation's, the mixture's
-_CROP, _AUGMENT, _MIX = 0, slice(1, 1 + SpecAugment.DRAWS), slice(1 + SpecAugment.DRAWS, _DRAWS)
+_CROP = 0
+_AUGMENT = slice(_CROP + 1, _CROP + 1 + SpecAugment.DRAWS)
+_MIX = slice(_AUGMENT.stop, _AUGMENT.stop + Mixup.DRAWS)
+_WARP = slice(_MIX.stop, _MIX.stop + FrequencyWarp.DRAWS)  # new draws go to the end: those before stay what they were
+_DRAWS = _WARP.stop
 
 
 class SpectrogramDataset(SpawnShared, FairseqDataset):
@@ -42,8 +46,7 @@ class SpectrogramDataset(SpawnShared, FairseqDataset):
             share its batch; None pads to the longest of the batch, as the official implementation.
         max_sample_size, min_sample_size: frames; longer clips are cut, shorter ones are left out.
         normalize: zero mean and unit variance per clip.
-        augment: applied in training.
-        mixup: applied after it, in training.
+        warp, augment, mixup: applied in training, one after the other.
         clips_per_profile: batches of profile chunks of this size; None batches by length.
         profiles_per_batch: chunks per batch; None fills the batch size.
         profile_normalization: zero mean and unit variance of each mel band over the clips of a profile.
@@ -73,6 +76,7 @@ class SpectrogramDataset(SpawnShared, FairseqDataset):
         max_sample_size: int | None = None,
         min_sample_size: int | None = None,
         normalize: bool = False,
+        warp: FrequencyWarp | None = None,
         augment: SpecAugment | None = None,
         mixup: Mixup | None = None,
         clips_per_profile: int | None = None,
@@ -84,8 +88,8 @@ class SpectrogramDataset(SpawnShared, FairseqDataset):
         self.training, self.seed, self.epoch = training, seed, 1
         self.profiling = profiling and manifest.profiles is not None
         self.fixed_frames, self.max_sample_size = fixed_frames, max_sample_size
-        self.normalize, self.augment = normalize, augment if training else None
-        self.mixup = mixup if training else None
+        self.normalize = normalize
+        self.warp, self.augment, self.mixup = (warp, augment, mixup) if training else (None, None, None)
         self.clips_per_profile, self.profiles_per_batch = clips_per_profile, profiles_per_batch
         self.profile_normalization, self._statistics = profile_normalization, None
         self.grouping: Grouping | None = None
@@ -120,7 +124,7 @@ class SpectrogramDataset(SpawnShared, FairseqDataset):
     @property
     def repeats(self) -> bool:
         """Whether what a network gets of a clip is the same in every epoch and every batch."""
-        changes = self.augment is not None or self.mixup is not None or self._draws_crops
+        changes = self._draws_crops or any(each is not None for each in (self.warp, self.augment, self.mixup))
         heard_alike = self.fixed_frames is not None and not changes
         return heard_alike and (self._statistics is None or self._statistics.repeats)
 
@@ -133,7 +137,7 @@ class SpectrogramDataset(SpawnShared, FairseqDataset):
         """The same items as evaluation has them: cut at their start, not augmented, batched by length."""
         self.prepare()
         twin = copy.copy(self)
-        twin.training, twin.augment, twin.mixup = False, None, None
+        twin.training, twin.warp, twin.augment, twin.mixup = False, None, None, None
         twin._draws_crops, twin.clips_per_profile = False, None
         if self._statistics is not None:
             twin._statistics = self._statistics.for_evaluation()
@@ -208,6 +212,8 @@ class SpectrogramDataset(SpawnShared, FairseqDataset):
         lengths = np.array([sample["source"].shape[1] for sample in samples])
         n_frames = self.fixed_frames or int(lengths.max())
         source = _padded(self._normalized([sample["source"].numpy() for sample in samples], ids), n_frames)
+        if self.warp is not None:
+            source = self.warp(source, self._draws(rows)[:, _WARP])
         if self.augment is not None:
             source = self.augment(source, lengths, self._draws(rows)[:, _AUGMENT])
         mixed = None

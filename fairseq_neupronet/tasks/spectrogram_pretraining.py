@@ -8,8 +8,10 @@ import torch
 from fairseq.tasks import FairseqTask, register_task
 from omegaconf import OmegaConf, open_dict
 
+from fairseq_neupronet.audio.bands import band_centres
 from fairseq_neupronet.audio.recipe import FeatureRecipe
 from fairseq_neupronet.data.band_statistics import BandStatistics, BandSums
+from fairseq_neupronet.data.frequency_warp import FrequencyWarp
 from fairseq_neupronet.data.manifest import Manifest, read_manifest
 from fairseq_neupronet.data.mixup import Mixup
 from fairseq_neupronet.data.profile_normalization import ProfileNormalization
@@ -202,6 +204,7 @@ class SpectrogramPretrainingTask(FairseqTask):
             max_sample_size=cfg.max_sample_size,
             min_sample_size=cfg.min_sample_size,
             normalize=cfg.normalize,
+            warp=self._frequency_warp() if training and cfg.frequency_warp is not None else None,
             augment=SpecAugment(cfg.frequency_mask, cfg.time_mask, cfg.time_roll) if cfg.specaug else None,
             mixup=None if cfg.mixup is None else Mixup(cfg.mixup, str(cfg.mixup_partners)),
             clips_per_profile=cfg.clips_per_profile if training and cfg.profile_batches else None,
@@ -211,6 +214,16 @@ class SpectrogramPretrainingTask(FairseqTask):
         if not training:
             self.group(dataset)
         return dataset
+
+    def _frequency_warp(self) -> FrequencyWarp:
+        recipe = self.data_state["recipe"]
+        if recipe is None:
+            raise InputError(
+                f"task.frequency_warp={self.cfg.frequency_warp}: {self.train_manifest.root} has no recipe.yaml, so "
+                "that the frequencies of its mel bands are unknown; prepare the data with `neupronet prepare`, or "
+                "leave it unset"
+            )
+        return FrequencyWarp(self.cfg.frequency_warp, band_centres(FeatureRecipe.from_dict(recipe)))
 
     def group(self, dataset: SpectrogramDataset) -> None:
         """Set the groups that evaluation hears clips in: all clips of the profile."""

@@ -29,6 +29,11 @@ class SpectrogramTaskConfig(FairseqDataclass):
     frequency_mask: int = field(default=48, metadata={"help": "specaug: mel bands at most"})
     time_mask: int = field(default=192, metadata={"help": "specaug: frames at most"})
     time_roll: int = field(default=1024, metadata={"help": "specaug: frames of the roll at most"})
+    frequency_warp: Optional[float] = field(
+        default=None,
+        metadata={"help": "in training, stretch each clip's frequencies by a random factor, whose logarithm is at most "
+                  "this (vocal tract length perturbation); .1 is usual for voices, unset: none"},
+    )  # fmt: skip
     mixup: Optional[float] = field(
         default=None,
         metadata={"help": "in training, mix each clip with another of its batch; the greater share is that of a draw "
