@@ -8,6 +8,7 @@
 # Where to get DIR: examples/icbhi/README.md. The same command goes on where it was stopped.
 set -euo pipefail
 started_in=$PWD
-dataset=icbhi data_of_cell='' metrics=icbhi_score,sensitivity,specificity,accuracy
-preparation=()
+dataset=icbhi metrics=icbhi_score,sensitivity,specificity,accuracy
+cells=(icbhi=) preparation=()
+prepare_data() { neupronet prepare icbhi --root "$downloaded" --out "$data" ${preparation[@]+"${preparation[@]}"}; }
 source "$(dirname "${BASH_SOURCE[0]}")/reproduce.sh"

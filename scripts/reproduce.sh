@@ -1,7 +1,9 @@
-# Sourced by urbansound8k.sh, vocalsound.sh and icbhi.sh: from a downloaded data set to the finished table.
+# Sourced by urbansound8k.sh, vocalsound.sh, icbhi.sh and arabic_digits.sh: from a downloaded data set to the finished
+# table.
 #
-# Expects `dataset` (as in neupronet prepare), `data_of_cell` (the data folder of a cell, below $data) and the array
-# `preparation` (further options of neupronet prepare).
+# Expects `dataset`, the array `cells` (NAME=SUFFIX: where below $data the cells of a data set of the benchmark's config
+# have their data), `metrics` (of the report), the array `preparation` (further options of neupronet prepare) and the
+# function `prepare_data`, which writes below $data what is made of $downloaded.
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -41,10 +43,12 @@ PATH="$(cd "$venv" && pwd)/bin:$PATH"
 
 # The plan counts updates by the manifests, so that these are made for a dry run too.
 say "features and manifests"
-neupronet prepare "$dataset" --root "$downloaded" --out "$data" ${preparation[@]+"${preparation[@]}"}
+prepare_data
+for cell in "${cells[@]}"; do
+    benchmark+=("datasets.${cell%%=*}.data=$data${cell#*=}")
+done
 benchmark+=(${quick:+--quick} ${dry_run:+--dry-run})
-neupronet benchmark "configs/benchmark/$dataset.yaml" "datasets.$dataset.data=$data$data_of_cell" --out "$out" \
-    ${benchmark[@]+"${benchmark[@]}"}
+neupronet benchmark "configs/benchmark/$dataset.yaml" --out "$out" "${benchmark[@]}"
 [ -z "$dry_run" ] || exit 0
 neupronet report "$out/results.csv" --out "$out/report" --reference base --metrics "$metrics"
 cat "$out/report/tables.md"

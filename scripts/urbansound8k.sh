@@ -8,6 +8,7 @@
 # Where to get DIR: examples/urbansound8k/README.md. The same command goes on where it was stopped.
 set -euo pipefail
 started_in=$PWD
-dataset=urbansound8k data_of_cell='/fold{fold:02d}' metrics=accuracy,macro_f1
-preparation=()
+dataset=urbansound8k metrics=accuracy,macro_f1
+cells=('urbansound8k=/fold{fold:02d}') preparation=()
+prepare_data() { neupronet prepare urbansound8k --root "$downloaded" --out "$data" ${preparation[@]+"${preparation[@]}"}; }
 source "$(dirname "${BASH_SOURCE[0]}")/reproduce.sh"

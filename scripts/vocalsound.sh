@@ -8,6 +8,7 @@
 # Where to get DIR: examples/vocalsound/README.md. The same command goes on where it was stopped.
 set -euo pipefail
 started_in=$PWD
-dataset=vocalsound data_of_cell='' metrics=accuracy,macro_f1
-preparation=()
+dataset=vocalsound metrics=accuracy,macro_f1
+cells=(vocalsound=) preparation=()
+prepare_data() { neupronet prepare vocalsound --root "$downloaded" --out "$data" ${preparation[@]+"${preparation[@]}"}; }
 source "$(dirname "${BASH_SOURCE[0]}")/reproduce.sh"
