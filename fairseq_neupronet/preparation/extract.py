@@ -1,8 +1,11 @@
 """Features of many clips: parallel over processes, each file atomic."""
 
+import contextlib
 import io
 import multiprocessing
 import os
+import threading
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
@@ -60,7 +63,8 @@ def _results(clips: list[Clip], features: Path, recipe: FeatureRecipe, workers: 
     workers = workers or _usable_cores()
     work = partial(_extract_one, features=features, recipe=recipe)
     if workers == 1 or len(clips) < _IN_PROCESS_BELOW:
-        yield from map(work, clips)
+        with _one_thread():
+            yield from map(work, clips)
         return
     # Spawned, not forked: torch's threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
@@ -83,7 +87,27 @@ def _usable_cores() -> int:
 def _start_worker() -> None:
     import torch
 
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)  # the processes are the parallelism; threads on top of them fight for the cores
+
+
+def _end_with_parent() -> None:
+    """A parent that is killed cannot end its workers, which would wait for work from each other for ever."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    # A clip is too little work for two, which beside another busy process spend nearly all their time on waiting.
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _extract_one(clip: Clip, features: Path, recipe: FeatureRecipe) -> tuple[int, int] | str:
