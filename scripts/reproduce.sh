@@ -1,5 +1,4 @@
-# Sourced by urbansound8k.sh, vocalsound.sh, icbhi.sh and arabic_digits.sh: from a downloaded data set to the finished
-# table.
+# Sourced by the scripts that are named after a data set: from the downloaded data to the finished table.
 #
 # Expects `dataset`, the array `cells` (NAME=SUFFIX: where below $data the cells of a data set of the benchmark's config
 # have their data), `metrics` (of the report), the array `preparation` (further options of neupronet prepare) and the
@@ -31,10 +30,10 @@ while [ $# -gt 0 ]; do
         *) fail "unknown option $1; $usage" ;;
     esac
 done
-[ -n "$downloaded" ] || fail "--root is missing: where to get the data is in examples/$dataset/README.md"
+[ -n "$downloaded" ] || fail "--root is missing: where to get the data is in examples/${dataset//_/-}/README.md"
 absolute() { case "$1" in /*) echo "$1" ;; *) echo "$started_in/$1" ;; esac; }
 downloaded=$(absolute "$downloaded")
-[ -d "$downloaded" ] || fail "$downloaded: no such folder; where to get the data is in examples/$dataset/README.md"
+[ -d "$downloaded" ] || fail "$downloaded: no such folder; where to get the data is in examples/${dataset//_/-}/README.md"
 out=$(absolute "${out:-$root/outputs/$dataset${quick:+-quick}}")
 data=$out/data
 
