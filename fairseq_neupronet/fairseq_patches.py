@@ -33,6 +33,8 @@ _LAST = "checkpoint_last"
 _originals: dict[str, Callable] = {}
 _saved_updates: list[int] = []
 _stopping_at: list[int] = []
+_skipped: list[bool] = []
+_before_saving: list[Callable[[], None]] = []
 
 
 def patch_fairseq() -> None:
@@ -45,6 +47,7 @@ def patch_fairseq() -> None:
             f"fairseq {fairseq.__version__}: fairseq_neupronet is tested with {TESTED_VERSION}; exact resumption is "
             "not certain with another"
         )
+    _replace(distributed_utils, "call_main", _call_main, "cfg main kwargs")
     _replace(distributed_utils, "all_gather_list", _all_gather_list, "data group max_size")
     _replace(checkpoint_utils, "torch_persistent_save", _torch_persistent_save, "obj filename async_write")
     _replace(checkpoint_utils, "load_checkpoint", _load_checkpoint, "cfg trainer passthrough_args")
@@ -82,6 +85,19 @@ def _replace(module, name: str, replacement, parameters: str, method: str | None
 # ---- processes -----------------------------------------------------------------------------------------------------
 
 
+def skip_training() -> None:
+    """The next training of this process has nothing left to do."""
+    _skipped.append(True)
+
+
+def _call_main(cfg, main, **kwargs) -> None:
+    if _skipped:
+        _skipped.clear()
+        metrics.reset()  # a sweep would take the figures of its last training for those of this one
+    else:
+        _originals["call_main"](cfg, main, **kwargs)
+
+
 def _all_gather_list(data, group=None, max_size=16384) -> list:
     """fairseq's buffer is a CUDA tensor."""
     if torch.cuda.is_available():
@@ -96,6 +112,7 @@ def _all_gather_list(data, group=None, max_size=16384) -> list:
 
 def _torch_persistent_save(obj, filename, async_write: bool = False) -> None:
     """fairseq does not sync, tries three times, and leaves a traceback in the log."""
+    _run_before_saving()
     if async_write or not isinstance(filename, str):
         _originals["torch_persistent_save"](obj, filename, async_write)
         return
@@ -103,6 +120,11 @@ def _torch_persistent_save(obj, filename, async_write: bool = False) -> None:
         checkpoint_files.keep_previous(filename)
     checkpoint_files.write(obj, filename)
     _saved_updates[:] = [history["num_updates"] for history in obj.get("optimizer_history", [])[-1:]]
+
+
+def _run_before_saving() -> None:
+    while _before_saving:
+        _before_saving.pop()()
 
 
 class _WholeCopies(PathManager):
@@ -159,6 +181,7 @@ def _load_checkpoint(cfg, trainer, **passthrough_args):
 def _forget_earlier_training() -> None:
     """A Hydra sweep trains several times in one process, and fairseq keeps the best figures as long as that."""
     _saved_updates.clear()
+    _before_saving.clear()
     for function in (checkpoint_utils.save_checkpoint, _early_stopping()):
         for name in ("best", "num_runs"):
             if hasattr(function, name):
@@ -218,9 +241,11 @@ def _check_grad_norms(trainer, grad_norm) -> None:
 
 def _validate_and_save(cfg, trainer, task, epoch_itr, valid_subsets, end_of_epoch):
     """After every update. What is due is done, so that a resumed training has validated what an unbroken one has."""
-    losses, should_stop = _originals["validate_and_save"](cfg, trainer, task, epoch_itr, valid_subsets, end_of_epoch)
     if hasattr(task, "validations"):
-        training_log.follow(cfg, trainer, task, epoch_itr.epoch, end_of_epoch)
+        # A training that is resumed from this update's checkpoint does not log the update again.
+        _before_saving[:] = [lambda: training_log.follow(cfg, trainer, task, epoch_itr.epoch, end_of_epoch)]
+    losses, should_stop = _originals["validate_and_save"](cfg, trainer, task, epoch_itr, valid_subsets, end_of_epoch)
+    _run_before_saving()
     if not should_stop and stop_signals.received_by_any(trainer.device):
         updates = trainer.get_num_updates()
         if _saved_updates != [updates]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobStatus
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from fairseq_neupronet.data.manifest import check_files
@@ -82,8 +82,13 @@ def _refuse(sentence: str) -> None:
 class TrainingRun(Callback):
     """Registers the plugin, tells finished from unfinished runs, and guards a run's folder."""
 
+    def __init__(self):
+        self._sweeps = self._skipped = False
+
     def on_run_start(self, config: DictConfig, **kwargs) -> None:
-        self.on_multirun_start(config)
+        _register()
+        with open_dict(config.common):
+            config.common.update(_places(config))
         try:
             check_inputs(config)
         except InputError as error:
@@ -92,22 +97,18 @@ class TrainingRun(Callback):
             _refuse(sentence_of(error))
 
     def on_multirun_start(self, config: DictConfig, **kwargs) -> None:
-        show_sentences()
-        # The package is imported by now, so that fairseq's own import of user_dir would register nothing.
-        import fairseq_neupronet.tasks
-
-        if Path(config.common.user_dir).name == fairseq_neupronet.__name__:
-            config.common.user_dir = str(Path(fairseq_neupronet.__file__).parent)
-        from fairseq_neupronet.validation_pictures import can_log
-
-        if config.common.get("tensorboard_logdir") is None and can_log():
-            with open_dict(config.common):
-                config.common.tensorboard_logdir = "${hydra:runtime.output_dir}/tensorboard"
+        _register()
+        self._sweeps = True
+        # Each training of a sweep is composed anew, with these overrides and its own.
+        places = [(name, place.replace("'", r"\'")) for name, place in _places(config).items()]
+        with read_write(config.hydra.overrides):
+            config.hydra.overrides.hydra += [f"++common.{name}='{place}'" for name, place in places]
 
     def on_job_start(self, config: DictConfig, **kwargs) -> None:
         from fairseq_neupronet import stop_signals
-        from fairseq_neupronet.fairseq_patches import patch_fairseq
+        from fairseq_neupronet.fairseq_patches import patch_fairseq, skip_training
 
+        patch_fairseq()
         folder = Path(HydraConfig.get().runtime.output_dir)
         try:
             _check_texts(config)  # of each training of a sweep
@@ -125,8 +126,11 @@ class TrainingRun(Callback):
                 )
             if earlier["finished"]:
                 print(f"neupronet: finished already: {folder}; nothing to do (remove the folder to train again)")
-                raise SystemExit(0)
-        patch_fairseq()
+                if not self._sweeps:
+                    raise SystemExit(0)
+                self._skipped = True
+                skip_training()
+                return
         if not config.get("distributed_training", {}).get("distributed_no_spawn", False):
             stop_signals.forward_to_processes()
         if not _is_first_process(config):
@@ -136,6 +140,9 @@ class TrainingRun(Callback):
         _write(record, settings, finished=False)
 
     def on_job_end(self, config: DictConfig, job_return, **kwargs) -> None:
+        if self._skipped:
+            self._skipped = False
+            return
         if job_return.status == JobStatus.COMPLETED and _is_first_process(config):
             folder = Path(HydraConfig.get().runtime.output_dir)
             _write(folder / "training.json", _settings(config), finished=True)
@@ -146,6 +153,24 @@ class TrainingRun(Callback):
         # Where fairseq started the processes, and they have been told to stop.
         if getattr(job_return._return_value, "exit_code", None) == EXIT_CODE:
             raise SystemExit(EXIT_CODE)
+
+
+def _register() -> None:
+    show_sentences()
+    # The package is imported by now, so that fairseq's own import of user_dir would register nothing.
+    import fairseq_neupronet.tasks  # noqa: F401
+
+
+def _places(config: DictConfig) -> dict[str, str]:
+    """Options of section ``common`` that say where this machine has the package, and where pictures go."""
+    from fairseq_neupronet.validation_pictures import can_log
+
+    places, package = {}, Path(__file__).parent
+    if Path(config.common.user_dir).name == package.name:
+        places["user_dir"] = str(package)
+    if config.common.get("tensorboard_logdir") is None and can_log():
+        places["tensorboard_logdir"] = "${hydra:runtime.output_dir}/tensorboard"
+    return places
 
 
 def _summarize(config: DictConfig, folder: Path) -> None:

@@ -1,11 +1,13 @@
 """Whether two trainings are the same: all that their checkpoints hold, and every figure that they logged."""
 
+import csv
 import re
 from pathlib import Path
 
 import torch
 
 _TIMES = re.compile(r"^(wps|ups|wall|train_wall) ?[=\d]")
+_TIME_COLUMN = re.compile(r"_(wps|ups|wall|train_wall)$")
 _LOGGED = re.compile(r"\[(train_inner|train|valid)\]\[INFO\] - (.*)")
 
 
@@ -16,6 +18,15 @@ def figures(printed: str) -> set[str]:
         fields = re.split(r" \| |, ", line.strip())
         lines.add(f"{tag}: " + ", ".join(field for field in fields if not _TIMES.match(field)))
     return lines
+
+
+def rows_of(log: Path) -> list[dict[str, str]]:
+    """The rows of a ``training.csv``, without what the wall clock says; none where there is no file."""
+    if not log.exists():
+        return []
+    with open(log, newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [{name: text for name, text in row.items() if not _TIME_COLUMN.search(name)} for row in rows]
 
 
 def state_of(checkpoint: Path) -> dict:

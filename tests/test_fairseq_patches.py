@@ -29,7 +29,8 @@ def stock(monkeypatch):
     patch_fairseq()
     for module, name in REPLACED:
         monkeypatch.setattr(module, name, fairseq_patches._originals[name])
-    monkeypatch.setattr(fairseq.distributed.utils, "all_gather_list", fairseq_patches._originals["all_gather_list"])
+    for name in ("all_gather_list", "call_main"):
+        monkeypatch.setattr(fairseq.distributed.utils, name, fairseq_patches._originals[name])
     monkeypatch.setattr(fairseq_patches, "_originals", {})
 
 
@@ -88,6 +89,53 @@ def test_early_stopping_is_put_back(monkeypatch):
     del decide.best, decide.num_runs
     restore_early_stopping(state)
     assert (decide.best, decide.num_runs) == (0.5, 2)
+
+
+def test_a_training_does_not_know_the_best_figures_of_an_earlier_one_in_its_process(monkeypatch):
+    patch_fairseq()
+
+    class Loads(Exception):
+        pass
+
+    def load(cfg, trainer, **passthrough_args):
+        raise Loads
+
+    def decide():
+        pass
+
+    def save():
+        pass
+
+    monkeypatch.setitem(fairseq_patches._originals, "load_checkpoint", load)
+    monkeypatch.setattr(training_command, "should_stop_early", decide)
+    monkeypatch.setattr(checkpoint_utils, "save_checkpoint", save)
+    monkeypatch.setattr("fairseq_neupronet.stop_signals.listen", lambda: None)
+    save.best = decide.best = 0.9
+    decide.num_runs = 2
+    trainer = mock.Mock(data_parallel_rank=0)
+    with pytest.raises(Loads):
+        checkpoint_utils.load_checkpoint(mock.Mock(restore_file="other.pt"), trainer)
+    assert not vars(save) and not vars(decide)
+
+
+def test_what_is_to_be_done_before_a_checkpoint_is_written_is_done_once(tmp_path):
+    patch_fairseq()
+    path, seen = tmp_path / "checkpoint_last.pt", []
+    fairseq_patches._before_saving.append(lambda: seen.append(path.exists()))
+    for _ in range(2):
+        checkpoint_utils.torch_persistent_save({"model": {}}, str(path))
+    assert seen == [False]
+
+
+def test_a_training_with_nothing_left_to_do_is_passed_over_once():
+    patch_fairseq()
+    called = mock.Mock()
+    with mock.patch.dict(fairseq_patches._originals, {"call_main": called}):
+        fairseq_patches.skip_training()
+        fairseq.distributed.utils.call_main("config", "main")
+        assert not called.called
+        fairseq.distributed.utils.call_main("config", "main", more=1)
+    called.assert_called_once_with("config", "main", more=1)
 
 
 # ---- what a batch draws --------------------------------------------------------------------------------------------

@@ -176,13 +176,25 @@ def start_two(corpus, folder, *options, prepare=lambda: None) -> list[forked.Tra
     ]  # fmt: skip
 
 
+def trained_by_two(corpus, folder, *options) -> str:
+    """What the first of two processes printed. 5 batches an epoch: one of them is without a batch at its end."""
+    ended = [training.end() for training in start_two(corpus, folder, *options)]
+    assert [each.code for each in ended] == [0, 0], ended[0].printed + ended[1].printed
+    return ended[0].printed
+
+
 @pytest.fixture(scope="module")
 def two_whole(corpus, tmp_path_factory):
-    """5 batches an epoch between two: one of them is without a batch at each epoch's end."""
     folder = tmp_path_factory.mktemp("two") / "whole"
-    ended = [training.end() for training in start_two(corpus, folder)]
-    assert [each.code for each in ended] == [0, 0], ended[0].printed + ended[1].printed
+    trained_by_two(corpus, folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def two_whole_seldom_saved(corpus, tmp_path_factory):
+    """Its folder, and what the first process printed."""
+    folder = tmp_path_factory.mktemp("seldom") / "whole"
+    return folder, trained_by_two(corpus, folder, *NOT_EVERY_UPDATE)
 
 
 @pytest.mark.slow
@@ -198,14 +210,16 @@ def test_where_one_of_two_processes_is_killed_the_other_ends_with_a_sentence_and
     assert other.code == 1, other.printed
     assert "Traceback" not in other.printed, other.printed
     assert other.printed.count("neupronet: error: another process of this training has ended") == 1
-    ended = [training.end() for training in start_two(corpus, tmp_path / "run")]
-    assert [each.code for each in ended] == [0, 0], ended[0].printed + ended[1].printed
+    trained_by_two(corpus, tmp_path / "run")
     assert not difference(tmp_path / "run" / LAST, two_whole / LAST)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
-def test_where_one_of_two_processes_is_told_to_stop_both_save_and_resume(corpus, tmp_path, two_whole, rank):
+def test_where_one_of_two_processes_is_told_to_stop_both_save_and_end_as_if_never_stopped(
+    corpus, tmp_path, two_whole_seldom_saved, rank
+):
+    whole, unbroken = two_whole_seldom_saved
     trainings = start_two(corpus, tmp_path / "run", *NOT_EVERY_UPDATE)
     trainings[0].wait_for("num_updates=6")
     trainings[rank].kill(signal.SIGTERM)
@@ -215,6 +229,8 @@ def test_where_one_of_two_processes_is_told_to_stop_both_save_and_resume(corpus,
     assert "stopped by a stop signal of another process" in ended[1 - rank].printed
     stopped = checkpoint_files.updates_of(tmp_path / "run" / LAST)
     assert 6 <= stopped < UPDATES
-    ended = [training.end() for training in start_two(corpus, tmp_path / "run", *NOT_EVERY_UPDATE)]
-    assert [each.code for each in ended] == [0, 0], ended[0].printed + ended[1].printed
-    assert f"@ {stopped} updates" in ended[0].printed
+    resumed = trained_by_two(corpus, tmp_path / "run", *NOT_EVERY_UPDATE)
+    assert f"@ {stopped} updates" in resumed
+    for name in ("checkpoint_last.pt", "checkpoint_best.pt"):
+        assert not difference(tmp_path / "run" / "checkpoints" / name, whole / "checkpoints" / name)
+    assert figures(ended[0].printed) | figures(resumed) == figures(unbroken)

@@ -1,26 +1,88 @@
-"""scripts/torture.py: real commands, killed at random moments."""
+"""scripts/torture.py: real commands, killed at random moments; and what it takes for a kill, and for a difference."""
 
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import tiny
+import torch
+
+sys.path.insert(0, str(tiny.ROOT / "scripts"))
+from running_command import RunningCommand, left_behind  # noqa: E402
+from torture_preparation import files_of  # noqa: E402
+from training_comparison import difference, figures, rows_of  # noqa: E402
+
+FEW = {"training": 4, "preparation": 4, "benchmark": 3}  # kills; 20 where nobody says
 
 
-def tortured(*arguments) -> tuple[int, str]:
-    """Exit code and last line."""
-    finished = subprocess.run(
-        [sys.executable, tiny.ROOT / "scripts" / "torture.py", *arguments], capture_output=True, text=True,
-        env=tiny.environment(), timeout=1800,
-    )  # fmt: skip
-    return finished.returncode, finished.stdout.splitlines()[-1]
+@pytest.mark.slow
+@pytest.mark.parametrize("subject", FEW)
+def test_what_is_killed_and_started_again_ends_as_if_nobody_had(subject):
+    command = [sys.executable, tiny.ROOT / "scripts" / "torture.py", f"--{subject}", "-n", str(FEW[subject])]
+    finished = subprocess.run(command, capture_output=True, text=True, env=tiny.environment())
+    n_kills = FEW[subject]
+    assert finished.stdout.splitlines()[-1] == f"{n_kills} kills, {n_kills} resumed identical", finished.stdout
+    assert finished.returncode == 0
 
 
-@pytest.mark.torture
-def test_trainings_survive_twenty_kills():
-    assert tortured("-n", "20", "--seed", "1") == (0, "20 kills, 20 resumed identical")
+def python(code: str, folder) -> RunningCommand:
+    return RunningCommand([sys.executable, "-c", code], folder / "log.txt")
 
 
-@pytest.mark.torture
-def test_preparations_survive_kills_full_disks_and_lost_files():
-    assert tortured("--preparation", "-n", "8", "--seed", "1") == (0, "8 kills, 8 resumed identical")
+def test_a_kill_counts_where_the_command_still_ran(tmp_path):
+    run = python("print('here', flush=True); import time; time.sleep(60)", tmp_path)
+    run.wait_for("here")
+    assert run.kill(signal.SIGTERM) and run.process.returncode == -signal.SIGTERM
+    ended = python("print('there')", tmp_path)
+    ended.wait_for("never")
+    assert not ended.kill(signal.SIGKILL) and ended.printed == "there\n"
+
+
+def test_a_signal_that_a_command_survives_is_no_kill(tmp_path):
+    run = python(
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('here', flush=True); time.sleep(1)",
+        tmp_path,
+    )
+    run.wait_for("here")
+    assert not run.kill(signal.SIGTERM)
+
+
+def test_processes_that_a_command_leaves_are_counted_and_ended(tmp_path):
+    code = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])"
+    run = python(code, tmp_path)
+    run.wait()
+    assert left_behind([run], tmp_path, seconds=0.5) == ["processes left behind: 1"]
+    time.sleep(0.2)
+    assert left_behind([run], tmp_path, seconds=0.5) == []
+
+
+def checkpoint(path, weight: float, seconds: float):
+    torch.save({
+        "model": {"weight": torch.tensor([1.0, weight])}, "cfg": {"folder": str(path)},
+        "optimizer_history": [{"num_updates": 3}], "extra_state": {"previous_training_time": seconds, "best": 0.5},
+    }, path)  # fmt: skip
+    return path
+
+
+def test_checkpoints_differ_by_the_last_bit_of_a_weight_and_not_by_the_clock(tmp_path):
+    one = checkpoint(tmp_path / "one.pt", 2.0, 10.0)
+    assert difference(checkpoint(tmp_path / "later.pt", 2.0, 20.0), one) == ""
+    next_number = float(torch.nextafter(torch.tensor(2.0), torch.tensor(3.0)))
+    assert "/model/weight" in difference(checkpoint(tmp_path / "other.pt", next_number, 10.0), one)
+
+
+def test_figures_are_compared_without_the_clock(tmp_path):
+    line = "[train_inner][INFO] - {{'loss': 1}}, loss={}, wps={}, wall={}\n"
+    assert figures(line.format(0.5, 100, 3)) == figures(line.format(0.5, 200, 4)) != figures(line.format(0.6, 100, 3))
+    for name, loss, wall in (("a", "0.5", "3"), ("b", "0.5", "4"), ("c", "0.6", "3")):
+        (tmp_path / name).write_text(f"epoch,updates,train_loss,train_wall\n1,5,{loss},{wall}\n")
+    a, b, c = (rows_of(tmp_path / name) for name in "abc")
+    assert a == b != c
+    assert rows_of(tmp_path / "none") == []
+
+
+def test_files_are_compared_with_hidden_ones(tmp_path):
+    (tmp_path / ".left.tmp").write_bytes(b"x")
+    assert files_of(tmp_path) == {".left.tmp": b"x"}

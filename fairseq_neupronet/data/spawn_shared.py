@@ -41,5 +41,7 @@ class SpawnShared:
 
 def _rebuild(kind: type, pickled: bytes, tensors: list[torch.Tensor]):
     instance = kind.__new__(kind)
-    instance.__dict__.update(pickle.loads(pickled, buffers=[tensor.numpy() for tensor in tensors]))
+    buffers = [tensor.numpy() for tensor in tensors]
+    # What the parent process has pickled a moment ago; it comes from no file.
+    instance.__dict__.update(pickle.loads(pickled, buffers=buffers))  # nosec B301
     return instance

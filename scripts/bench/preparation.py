@@ -21,7 +21,8 @@ _RATE, _N_FFT, _HOP, _N_MELS = 22500, 2048, 512, 128
 _ONE_CORE = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
 _SUFFIXES = {".wav", ".flac", ".ogg", ".mp3"}
 _NO_LIBROSA = "" if importlib.util.find_spec("librosa") else "librosa is missing; pip install it"
-_IN_MEMORY = Path("/dev/shm")
+# Only the parent of a TemporaryDirectory, whose name nobody can foretell.
+_IN_MEMORY = Path("/dev/shm")  # nosec B108
 _TOLERANCE = 0.25  # of 0 ... 255, as the tests have it
 
 
