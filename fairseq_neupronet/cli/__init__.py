@@ -16,6 +16,7 @@ from fairseq_neupronet.cli import (
     predict,
     prepare,
     report,
+    serve,
     show,
     synthesize,
 )
@@ -25,7 +26,7 @@ _GROUPS = {
     "data": (synthesize, prepare),
     "training": (benchmark, convert, bench),
     "evaluation": (evaluate, report, info),
-    "use of a trained model": (predict, enrol, embed, show, export),
+    "use of a trained model": (predict, enrol, embed, show, serve, export),
     "this command": (completion,),
 }
 # Of fairseq's own commands, what a user of ours needs first.

@@ -1,10 +1,8 @@
 """A trained model as a file that runs without this package: ONNX, or torch's own ``pt2``."""
 
-import copy
 import json
 import os
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -43,9 +41,7 @@ def export(model: TrainedModel, path: str | Path, form: str, features_inside: bo
         InputError: onnx, onnxscript or onnxruntime is missing; or a graph that differs by more than :data:`TOLERANCE`.
     """
     digest = model.digest
-    if model.checkpoint.bfloat16:
-        model = copy.copy(model)
-        model.checkpoint = replace(model.checkpoint, bfloat16=False)
+    model = model.in_float32()
     graph = Graph(model.checkpoint, model.network, features_inside, model.pools).eval()
     probes = _probes(model, graph)
     writing = _write_onnx if form == "onnx" else _write_pt2

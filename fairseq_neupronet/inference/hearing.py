@@ -57,6 +57,24 @@ def name_of(sound: Sound, number: int) -> str:
     return str(sound) if isinstance(sound, str | Path) else f"array {number}"
 
 
+def stream_sound(checkpoint: Checkpoint, sound: Sound, number: int, array_rate: int | None) -> Iterator[Tensor]:
+    """The waveform of an input at the recipe's rate, in blocks (samples,).
+
+    Args:
+        checkpoint: has the recipe.
+        sound: the input.
+        number: its number among the inputs.
+        array_rate: of an array, in Hz; None where it has the recipe's.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    rate = checkpoint.recipe.sample_rate
+    if isinstance(sound, str | Path):
+        return stream_audio(sound, rate)
+    return stream_array(np.asarray(sound), array_rate or rate, rate, name_of(sound, number))
+
+
 def make_clip(checkpoint: Checkpoint, source: int, place: int, waveform: Tensor) -> Clip:
     """A clip, not yet embedded, of the window (samples,) that begins at sample ``place`` of its input."""
     rate = checkpoint.recipe.sample_rate
@@ -69,15 +87,10 @@ def read_clips(
     checkpoint: Checkpoint, sounds: Sequence[Sound], windows: Windows, array_rate: int | None
 ) -> Iterator[Clip | Finished]:
     """Cut every input into clips; after those of an input comes its :class:`Finished`."""
-    rate = checkpoint.recipe.sample_rate
     for number, sound in enumerate(sounds):
         name = name_of(sound, number)
         try:
-            if isinstance(sound, str | Path):
-                blocks = stream_audio(sound, rate)
-            else:
-                blocks = stream_array(np.asarray(sound), array_rate or rate, rate, name)
-            for place, waveform in windows.cut(blocks):
+            for place, waveform in windows.cut(stream_sound(checkpoint, sound, number, array_rate)):
                 yield make_clip(checkpoint, number, place, waveform)
         except InputError as error:
             yield Finished(number, Unreadable(name, str(error)))

@@ -1,30 +1,29 @@
 """A trained model, ready for use. Letters: N clips, D embedding width, K classes."""
 
 import contextlib
-import itertools
+import copy
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from fairseq_neupronet.audio.recipe import FeatureRecipe
-from fairseq_neupronet.audio.streaming import stream_audio
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.inference import hearing
-from fairseq_neupronet.inference.bank import Bank, Profile
+from fairseq_neupronet.inference import enrolment
+from fairseq_neupronet.inference.bank import Bank
 from fairseq_neupronet.inference.checkpoint import read_checkpoint
+from fairseq_neupronet.inference.classifier import BATCH, Classifier
 from fairseq_neupronet.inference.clips import choose_windows
-from fairseq_neupronet.inference.grouping import attention, classify_together, classify_with_enrolled
-from fairseq_neupronet.inference.hearing import Clip, Finished, Sound, name_of
+from fairseq_neupronet.inference.hearing import Clip, Finished, Sound
+from fairseq_neupronet.inference.inspection import inspect_window
 from fairseq_neupronet.inference.network import load_network
+from fairseq_neupronet.inference.outcomes import gather_embeddings, gather_predictions
 from fairseq_neupronet.inference.picture import Heard
 from fairseq_neupronet.inference.results import Embeddings, Prediction, Unreadable
-from fairseq_neupronet.modules.network import Classified
 
-_BATCH = 32
 Profiles = str | Sequence[str | None] | None
 
 
@@ -59,6 +58,7 @@ class TrainedModel:
     def __init__(self, path: str | Path, *, recipe=None, data: str | Path | None = None):
         self.checkpoint = read_checkpoint(path, recipe, data)
         self.network = load_network(self.checkpoint)
+        self._classifier = Classifier(self.checkpoint, self.network)
         self._bank: Bank | None = None
 
     @property
@@ -79,12 +79,19 @@ class TrainedModel:
     @property
     def pools(self) -> bool:
         """Whether profile embeddings of a group are pooled."""
-        return self.network.profiling and self.checkpoint.model.grouping != "none"
+        return self._classifier.pools
 
     @cached_property
     def digest(self) -> str:
         """What tells this model's embeddings from those of any other."""
         return self.checkpoint.digest()
+
+    def in_float32(self) -> "TrainedModel":
+        """The same model and bank, computed in float32 also where it was trained with ``task.bfloat16``."""
+        twin = copy.copy(self)
+        twin.checkpoint = replace(self.checkpoint, bfloat16=False)
+        twin._classifier = Classifier(twin.checkpoint, self.network)
+        return twin
 
     # ---- profiles ------------------------------------------------------------------------------------------------
 
@@ -123,22 +130,8 @@ class TrainedModel:
         Raises:
             InputError: a model without profiles, a sound that cannot be read (nothing is enrolled then), a bad name.
         """
-        self._refuse_profiles("enrolled")
-        sounds = _listed(sounds)
-        events = self._gathered(sounds, None, None, sample_rate, _BATCH)
-        for event in events:
-            if isinstance(event, Finished) and event.failure:
-                raise InputError(event.failure.sentence)
-        clips = [event for event in events if isinstance(event, Clip)]
-        if not clips:
-            raise InputError(f"profile {name!r}: no sound is given; enrol one clip at least")
-        bank = self.bank
-        sums = sum((clip.sums for clip in clips), np.zeros(bank.n_sums))
-        if self.checkpoint.bands:
-            self._embed_normalized(clips, [bank.get(name).sums + sums] * len(clips))
-        embeddings = [clip.profile for clip in clips] if self.pools else [torch.zeros(0)] * len(clips)
-        bank.add(name, Profile(torch.stack(embeddings), sums))
-        return len(clips)
+        self.require_profiles("enrolled")
+        return enrolment.enrol(self._classifier, self.bank, name, _listed(sounds), sample_rate)
 
     def forget(self, name: str) -> None:
         """Remove a profile; save the bank again to remove it from its file. Raises InputError where there is none."""
@@ -154,10 +147,11 @@ class TrainedModel:
         Raises:
             InputError: a model without profiles, no bank, a damaged one, or another model's.
         """
-        self._refuse_profiles("enrolled")
+        self.require_profiles("enrolled")
         self._bank = Bank.load(path, self.digest)
 
-    def _refuse_profiles(self, verb: str) -> None:
+    def require_profiles(self, verb: str) -> None:
+        """Raises InputError where the model has no profiles that could be ``verb``, which is the sentence's word."""
         if self.uses_profiles:
             return
         if not self.network.profiling:
@@ -198,7 +192,7 @@ class TrainedModel:
         window: float | None = None,
         hop: float | None = None,
         sample_rate: int | None = None,
-        batch_size: int = _BATCH,
+        batch_size: int = BATCH,
     ) -> Iterator[Prediction | Unreadable]:
         """Label sounds one after another; one that cannot be read does not keep the others from it.
 
@@ -218,25 +212,8 @@ class TrainedModel:
         """
         sounds = _listed(sounds)
         names = self._names(profiles, len(sounds), together)
-        return self._predictions(
-            sounds, names, self._classified(sounds, names, together, window, hop, sample_rate, batch_size)
-        )
-
-    def _predictions(self, sounds, names, events) -> Iterator[Prediction | Unreadable]:
-        times: list[tuple[float, float]] = []
-        logits: list[Tensor] = []
-        for event in events:
-            if isinstance(event, Clip):
-                times.append((event.start, event.end))
-                logits.append(event.logits)
-            elif event.failure:
-                yield event.failure
-            else:
-                path = name_of(sounds[event.source], event.source)
-                profile = names[event.source]
-                yield Prediction(path, self.classes, profile, np.array(times), torch.stack(logits).numpy())
-            if isinstance(event, Finished):
-                times, logits = [], []
+        events = self._classified(sounds, names, together, window, hop, sample_rate, batch_size)
+        return gather_predictions(events, sounds, names, self.classes)
 
     def embed(
         self,
@@ -247,7 +224,7 @@ class TrainedModel:
         window: float | None = None,
         hop: float | None = None,
         sample_rate: int | None = None,
-        batch_size: int = _BATCH,
+        batch_size: int = BATCH,
         failures: list[Unreadable] | None = None,
     ) -> Embeddings:
         """Embeddings of all clips; arguments as :meth:`stream`.
@@ -260,102 +237,27 @@ class TrainedModel:
         """
         sounds = _listed(sounds)
         names = self._names(profiles, len(sounds), together)
-        clips = []
-        for event in self._classified(sounds, names, together, window, hop, sample_rate, batch_size):
-            if isinstance(event, Clip):
-                clips.append(event)
-            elif event.failure:
-                if failures is None:
-                    raise InputError(event.failure.sentence)
-                failures.append(event.failure)
-                clips = [clip for clip in clips if clip.source != event.source]
-        if not clips:
-            raise InputError(failures[0].sentence if failures else "no sound is given; name one at least")
-
-        def stacked(name: str) -> np.ndarray | None:
-            rows = [getattr(clip, name) for clip in clips]
-            return None if rows[0] is None else torch.stack(rows).numpy()
-
-        return Embeddings(
-            path=np.array([name_of(sounds[clip.source], clip.source) for clip in clips]),
-            times=np.array([(clip.start, clip.end) for clip in clips]),
-            **{name: stacked(name) for name in ("clip", "profile", "pooled", "fused", "logits")},
-        )
+        events = self._classified(sounds, names, together, window, hop, sample_rate, batch_size)
+        return gather_embeddings(events, sounds, failures)
 
     def inspect(
-        self, sound: str | Path, profile: str | None = None, *, number: int = 1, window: float | None = None,
-        hop: float | None = None,
-    ) -> Heard:
-        """All there is to show of one window of a file.
+        self, sound: Sound, profile: str | None = None, *, number: int = 1, window: float | None = None,
+        hop: float | None = None, sample_rate: int | None = None,
+    ) -> Heard:  # fmt: skip
+        """All there is to show of one window of a sound.
 
         Args:
-            sound: the file.
+            sound: a file or an array.
             profile: its profile, enrolled; None hears it alone.
             number: which window, from 1.
-            window, hop: as :meth:`stream`.
+            window, hop, sample_rate: as :meth:`stream`.
 
         Raises:
-            InputError: as :meth:`predict`, or a file without so many windows.
+            InputError: as :meth:`predict`, or a sound without so many windows.
         """
         (name,) = self._names(profile, 1, together=False)
         windows = choose_windows(self.checkpoint, window, hop)
-        rate = self.features.sample_rate
-        cut = itertools.islice(windows.cut(stream_audio(sound, rate)), max(0, number - 1), max(0, number))
-        for place, waveform in cut:
-            clip = hearing.make_clip(self.checkpoint, 0, place, waveform)
-            spectrogram = clip.spectrogram
-            self.classify([clip], [name])
-            weights = None
-            if self.pools and name is not None:
-                weights = attention(self.network, clip.clip, clip.profile, self.bank[name].embeddings)
-            probabilities = clip.logits.softmax(dim=0).numpy()
-            title = f"{sound}  ·  {self.classes[int(probabilities.argmax())]}"
-            return Heard(
-                title if name is None else f"{title}  ·  profile {name}", clip.start, waveform.numpy(), spectrogram,
-                self.features, self.classes, probabilities, None if weights is None else weights.numpy(),
-            )  # fmt: skip
-        raise InputError(f"{sound}: has no window {number}; give a lower number, from 1 up")
-
-    # ---- inside --------------------------------------------------------------------------------------------------
-
-    def _names(self, profiles: Profiles, n_sounds: int, together: bool) -> list[str | None]:
-        names = [profiles] * n_sounds if profiles is None or isinstance(profiles, str) else list(profiles)
-        if len(names) != n_sounds:
-            raise InputError(f"{len(names)} profiles for {n_sounds} sounds; give one name a sound, or one for all")
-        if any(name is not None for name in names):
-            self._refuse_profiles("used")
-            for name in () if together else dict.fromkeys(names):
-                if name is not None:
-                    self.bank[name]
-        return names
-
-    def _heard(self, sounds, window, hop, sample_rate, batch_size, compute) -> Iterator[Clip | Finished]:
-        windows = choose_windows(self.checkpoint, window, hop)
-        events = hearing.read_clips(self.checkpoint, sounds, windows, sample_rate)
-        return hearing.in_batches(events, batch_size, compute)
-
-    def _gathered(self, sounds, *options) -> list[Clip | Finished]:
-        """All clips at once; embedded, unless other clips have to be heard before."""
-        return list(self._heard(sounds, *options, (lambda clips: None) if self.checkpoint.bands else self._embed))
-
-    def _embed(self, clips: list[Clip]) -> None:
-        hearing.embed(self.checkpoint, self.network, clips)
-
-    def _embed_normalized(self, clips: list[Clip], group_sums: list[np.ndarray]) -> None:
-        """Embed clips, their mel bands normalised by the sums of their groups, each (S,)."""
-        for start in range(0, len(clips), _BATCH):
-            part = slice(start, start + _BATCH)
-            hearing.normalize_by_groups(self.checkpoint, clips[part], group_sums[part])
-            self._embed(clips[part])
-
-    def _classified(self, sounds, names, together, *options) -> Iterator[Clip | Finished]:
-        if together:
-            return iter(self._classified_together(sounds, names, *options))
-
-        def compute(clips: list[Clip]) -> None:
-            self.classify(clips, [names[clip.source] for clip in clips])
-
-        return self._heard(sounds, *options, compute)
+        return inspect_window(self._classifier, sound, windows, number, name, self._bank, sample_rate)
 
     def classify(self, clips: list[Clip], names: list[str | None]) -> None:
         """Fill in everything of clips that have a spectrogram and its sums.
@@ -364,46 +266,25 @@ class TrainedModel:
             clips: B of them.
             names: of their profiles, each enrolled; None for a clip alone.
         """
-        if self.checkpoint.bands:
-            sums = [clip.sums + self._enrolled_sums(name) for clip, name in zip(clips, names, strict=True)]
-            self._embed_normalized(clips, sums)
-        else:
-            self._embed(clips)
-        pooled = names if self.pools else [None] * len(clips)
-        _fill(clips, classify_with_enrolled(self.network, *_inputs(clips), pooled, self._bank))
+        self._classifier.classify(clips, names, self._bank)
 
-    def _enrolled_sums(self, name: str | None) -> np.ndarray | float:
-        return 0.0 if name is None else self.bank[name].sums
+    def _classified(self, sounds, names, together, window, hop, sample_rate, batch_size) -> Iterator[Clip | Finished]:
+        windows = choose_windows(self.checkpoint, window, hop)
+        if together:
+            return iter(self._classifier.together(sounds, names, windows, sample_rate, batch_size))
+        return self._classifier.with_enrolled(sounds, names, self._bank, windows, sample_rate, batch_size)
 
-    def _classified_together(self, sounds, names, *options) -> list[Clip | Finished]:
-        events = self._gathered(sounds, *options)
-        failed = {event.source for event in events if isinstance(event, Finished) and event.failure}
-        clips = [event for event in events if isinstance(event, Clip) and event.source not in failed]
-        if not clips:
-            return [event for event in events if isinstance(event, Finished)]
-        named = [names[clip.source] for clip in clips]
-        if self.checkpoint.bands:
-            sums: dict[str, np.ndarray] = {}
-            for clip, name in zip(clips, named, strict=True):
-                sums[name] = sums.get(name, 0.0) + clip.sums
-            self._embed_normalized(clips, [
-                clip.sums if name is None else sums[name] for clip, name in zip(clips, named, strict=True)
-            ])  # fmt: skip
-        pooled = named if self.pools else [None] * len(clips)
-        _fill(clips, classify_together(self.network, *_inputs(clips), pooled))
-        return [event for event in events if isinstance(event, Finished) or event.source not in failed]
+    def _names(self, profiles: Profiles, n_sounds: int, together: bool) -> list[str | None]:
+        names = [profiles] * n_sounds if profiles is None or isinstance(profiles, str) else list(profiles)
+        if len(names) != n_sounds:
+            raise InputError(f"{len(names)} profiles for {n_sounds} sounds; give one name a sound, or one for all")
+        if any(name is not None for name in names):
+            self.require_profiles("used")
+            for name in () if together else dict.fromkeys(names):
+                if name is not None:
+                    self.bank[name]
+        return names
 
 
 def _listed(sounds: Sound | Sequence[Sound]) -> list[Sound]:
     return [sounds] if isinstance(sounds, str | Path | np.ndarray | Tensor) else list(sounds)
-
-
-def _inputs(clips: list[Clip]) -> tuple[Tensor, Tensor | None]:
-    profile = None if clips[0].profile is None else torch.stack([clip.profile for clip in clips])
-    return torch.stack([clip.clip for clip in clips]), profile
-
-
-def _fill(clips: list[Clip], classified: Classified) -> None:
-    for number, clip in enumerate(clips):
-        clip.logits, clip.fused = classified.logits[number], classified.fused[number]
-        clip.pooled = None if classified.pooled is None else classified.pooled[number]

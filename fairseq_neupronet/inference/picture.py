@@ -1,5 +1,6 @@
 """One picture of what a model hears in a clip. Needs matplotlib."""
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from fairseq_neupronet.files import atomic_file
 _DOTS_PER_INCH = 120
 _MOST_BARS = 20
 _TICKS = (100, 200, 500, 1000, 2000, 5000, 10000, 20000)  # Hz
+_CLOSEST_TICKS = 0.08  # share of the axis
 _BLUE, _ORANGE = "#2b6cb0", "#c05621"
 
 
@@ -42,11 +44,27 @@ class Heard:
 
 
 def draw(heard: Heard, path: str | Path) -> None:
-    """Write the picture: waveform, spectrogram in seconds and hertz, class probabilities, attention in the group.
+    """Write the picture of :func:`render` into a file, whose ending says the format (png, svg, pdf).
+
+    Raises:
+        InputError: as :func:`render`, or the file cannot be written.
+    """
+    picture = render(heard, Path(path).suffix.lstrip(".") or "png", str(path))
+    with atomic_file(path, "wb") as file:
+        file.write(picture)
+
+
+def render(heard: Heard, form: str = "png", name: str = "the picture", probabilities: bool = True) -> bytes:
+    """Draw waveform, spectrogram in seconds and hertz, class probabilities, attention in the group.
 
     Args:
         heard: what to show.
-        path: the file; its ending says the format (png, svg, pdf).
+        form: png, svg or pdf.
+        name: of the picture, for the sentence of an error.
+        probabilities: whether those of the classes are drawn.
+
+    Returns:
+        The picture's file.
 
     Raises:
         InputError: matplotlib is missing, or the format is not one of its.
@@ -55,23 +73,24 @@ def draw(heard: Heard, path: str | Path) -> None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
-        raise InputError("neupronet show needs matplotlib; install it with pip install 'fairseq-neupronet[show]'"
-                         ) from None
-    form = Path(path).suffix.lstrip(".") or "png"
+        raise InputError("pictures need matplotlib; install it with pip install 'fairseq-neupronet[show]'") from None
     if form not in FigureCanvasAgg.get_supported_filetypes():
-        raise InputError(f"{path}: {form!r} is no format of pictures; end the name in .png, .svg or .pdf")
-    figure = Figure(figsize=(10, 7), dpi=_DOTS_PER_INCH, layout="constrained")
+        raise InputError(f"{name}: {form!r} is no format of pictures; end the name in .png, .svg or .pdf")
+    grouped = heard.attention is not None and len(heard.attention) > 1
+    heights = (1, 2, 2) if probabilities or grouped else (1, 2)
+    figure = Figure(figsize=(10, 1.4 * sum(heights)), dpi=_DOTS_PER_INCH, layout="constrained")
     figure.suptitle(_shortened(heard.title))
-    grid = figure.add_gridspec(3, 2, height_ratios=(1, 2, 2))
+    grid = figure.add_gridspec(len(heights), 2, height_ratios=heights)
     waveform = figure.add_subplot(grid[0, :])
     _draw_waveform(waveform, heard)
     _draw_spectrogram(figure, figure.add_subplot(grid[1, :], sharex=waveform), heard)
-    grouped = heard.attention is not None and len(heard.attention) > 1
-    _draw_probabilities(figure.add_subplot(grid[2, 0] if grouped else grid[2, :]), heard)
+    if probabilities:
+        _draw_probabilities(figure.add_subplot(grid[2, 0] if grouped else grid[2, :]), heard)
     if grouped:
-        _draw_attention(figure.add_subplot(grid[2, 1]), heard.attention)
-    with atomic_file(path, "wb") as file:
-        figure.savefig(file, format=form)
+        _draw_attention(figure.add_subplot(grid[2, 1] if probabilities else grid[2, :]), heard.attention)
+    file = io.BytesIO()
+    figure.savefig(file, format=form)
+    return file.getvalue()
 
 
 def _shortened(title: str, length: int = 100) -> str:
@@ -95,8 +114,11 @@ def _draw_spectrogram(figure, axes, heard: Heard) -> None:
     edges = heard.start + window / 2 + (np.arange(n_frames + 1) - 0.5) * hop
     image = axes.pcolormesh(edges, np.arange(n_mels + 1) - 0.5, heard.spectrogram, cmap="magma", rasterized=True)
     centres = band_centres(heard.recipe)
-    shown = [hertz for hertz in _TICKS if centres[0] <= hertz <= centres[-1]]
-    axes.set_yticks(np.interp(shown, centres, np.arange(n_mels)), [f"{hertz:,}" for hertz in shown])
+    within = [hertz for hertz in _TICKS if centres[0] <= hertz <= centres[-1]]
+    places = np.interp(within, centres, np.arange(n_mels))
+    # Low ones are close together on a mel axis; labels that would touch are left out.
+    far = np.diff(places, append=np.inf) > n_mels * _CLOSEST_TICKS
+    axes.set_yticks(places[far], [f"{hertz:,}" for hertz, kept in zip(within, far, strict=True) if kept])
     axes.set_ylabel("frequency (Hz)")
     axes.set_xlabel("time (s)")
     figure.colorbar(image, ax=axes, pad=0.01, label="feature value")
