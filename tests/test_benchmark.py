@@ -39,6 +39,7 @@ if os.environ.get("SPOIL", "nothing") in str(train):
     sys.exit(3)
 for name in ("best", "last"):
     (train / "checkpoints" / f"checkpoint_{name}.pt").write_bytes(b"")
+(train / "checkpoints" / "training.csv").write_text("epoch,updates\\n")
 """
 EVALUATE = """
 import pathlib, sys, zlib
@@ -125,7 +126,7 @@ def test_all_cells_run_and_are_collected_in_order(config, tmp_path, stand_ins):
     header = benchmark.results.read_text().splitlines()[0]
     assert header == "dataset,variant,fold,seed,subset,protocol,metric,value,config_hash,version,seconds"
     assert not list((tmp_path / "out").rglob("lock"))
-    assert not list((tmp_path / "out").rglob("*.pt"))
+    assert {path.name for path in (tmp_path / "out").rglob("checkpoints/*")} == {"training.csv"}
     assert "loss=1" in benchmark.settings.folder(benchmark.cells[0]).log.read_text()
 
 

@@ -64,12 +64,9 @@ class CellFolder:
         self._write({"config_hash": digest, "version": version, "finished": True, "seconds": round(seconds, 1)})
 
     def drop_checkpoints(self) -> None:
-        """Remove what the table no longer needs; an extractor keeps its best."""
-        if self.cell.stage == "finetuning":
-            shutil.rmtree(self.checkpoints, ignore_errors=True)
-            return
-        for path in self.checkpoints.glob("*.pt"):
-            if path != self.best:
+        """Remove what the table no longer needs; an extractor keeps its best, and every training its log."""
+        for path in self.checkpoints.glob("*checkpoint*"):
+            if self.cell.stage == "finetuning" or path != self.best:
                 path.unlink()
 
     def _write(self, state: dict) -> None:
