@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from fairseq_neupronet.errors import InputError
+from fairseq_neupronet.living_processes import start_time
 
 
 @contextlib.contextmanager
@@ -55,18 +56,8 @@ def sweep_temporaries(folder) -> None:
     """Remove what killed processes of this machine left of :func:`atomic_file` in a folder and below."""
     for path in Path(folder).rglob(".*.tmp"):
         process = path.name.rsplit(".", 2)[1]
-        if process.isdigit() and not _runs(int(process)):
+        if process.isdigit() and not start_time(int(process)):
             path.unlink(missing_ok=True)
-
-
-def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's
-        return True
-    return True
 
 
 def _sync_folder(folder: Path) -> None:

@@ -18,12 +18,13 @@ from fairseq_neupronet.benchmarking import recipes, runner
 from fairseq_neupronet.benchmarking.benchmark import Benchmark
 from fairseq_neupronet.benchmarking.commands import training_command
 from fairseq_neupronet.benchmarking.config import read_config
-from fairseq_neupronet.benchmarking.locks import CellLock, end_group, lives, start_time
+from fairseq_neupronet.benchmarking.locks import CellLock, end_group
 from fairseq_neupronet.benchmarking.plan import chosen, plan_cells
 from fairseq_neupronet.benchmarking.progress import Progress
 from fairseq_neupronet.benchmarking.recipes import updates_of
 from fairseq_neupronet.cli import main
 from fairseq_neupronet.errors import InputError
+from fairseq_neupronet.living_processes import lives, start_time
 
 # A training that keeps a count of its starts and takes NAP seconds; an evaluation that scores by the cell's name.
 TRAIN = """

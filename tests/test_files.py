@@ -34,9 +34,12 @@ def test_a_file_in_the_way_is_one_sentence(tmp_path):
 def test_what_a_killed_process_left_is_swept_away_and_what_another_writes_is_not(tmp_path):
     ended = subprocess.Popen(["true"])
     ended.wait()
+    unreaped = subprocess.Popen(["true"])  # as where a container's first process waits for nobody
+    os.waitid(os.P_PID, unreaped.pid, os.WEXITED | os.WNOWAIT)
     kept = [f".a.npy.{os.getpid()}.tmp", ".b.npy.1.tmp", ".c.tmp", "d.npy.tmp", "e.npy"]
-    for name in (*kept, f".f.npy.{ended.pid}.tmp"):
+    for name in (*kept, f".f.npy.{ended.pid}.tmp", f".g.npy.{unreaped.pid}.tmp"):
         (tmp_path / "features").mkdir(exist_ok=True)
         (tmp_path / "features" / name).write_text("")
     sweep_temporaries(tmp_path)
     assert sorted(path.name for path in (tmp_path / "features").iterdir()) == sorted(kept)
+    unreaped.wait()

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.files import atomic_file
+from fairseq_neupronet.living_processes import lives, start_time
 
 _PATIENCE = 30.0  # seconds for a training to save
 
@@ -38,30 +39,6 @@ class Owner:
     child_started: str = ""
     since: float = 0.0
     earlier: float = 0.0
-
-
-def start_time(process: int) -> str:
-    """When a living process started, in the system's own count; empty for none, ``?`` where it cannot be known."""
-    try:
-        text = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        if Path("/proc/self/stat").exists():
-            return ""
-        try:
-            os.kill(process, 0)
-        except ProcessLookupError:
-            return ""
-        except PermissionError:
-            return "?"
-        return "?"
-    fields = text.rpartition(")")[2].split()
-    state, started = fields[0], fields[19]
-    return "" if state in "ZX" else started
-
-
-def lives(process: int, started: str) -> bool:
-    """Whether that very process still runs."""
-    return process > 0 and started != "" and start_time(process) == started
 
 
 def end_group(leader: int, patience: float = _PATIENCE) -> None:

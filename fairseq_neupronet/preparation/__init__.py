@@ -58,6 +58,7 @@ def prepare(collection: Collection, out, recipe, workers: int | None = None, pro
         remove_loose(features, stored)
     else:
         remove_archives(features)
+    sweep_temporaries(out)  # a killed run's worker may have written on for a moment
     return lines + [f"prepared {len(stored)} clips in {out} ({recipe.describe()})"]
 
 
