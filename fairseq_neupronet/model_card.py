@@ -144,6 +144,9 @@ def _model(config: dict, state: dict) -> str:
             rows["profiles"] = "none: each clip is heard alone"
     if config["task"].get("profile_normalize"):
         rows["mel bands"] = "normalised over the clips of a profile"
+    if config["task"].get("two_views"):
+        second = "so normalised" if config["task"].get("profile_normalize") else "as it is, too"
+        rows["backbones"] = f"two: one hears each clip as it is, the other {second}; log-probabilities are averaged"
     return "## Model\n\n" + _table(("", ""), rows.items())
 
 

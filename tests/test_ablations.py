@@ -35,6 +35,11 @@ CHANGES = {
     "profile_normalize_random": {
         "task.profiling": False, "task.profile_normalize": True, "task.profile_normalize_clips": "random",
     },
+    "two_views": {
+        "task.profiling": False, "task.profile_normalize": True, "task.profile_normalize_clips": "random",
+        "task.two_views": True,
+    },
+    "two_backbones": {"task.profiling": False, "task.two_views": True},
     "early_stop": {"task.profiling": True, "criterion.loss_weights": [0.7, 0.3], "checkpoint.patience": 10},
 }  # fmt: skip
 

@@ -396,7 +396,8 @@ def test_quick_is_laid_over_the_rest(tmp_path, data):
 
 
 PAPER = {"base", "multibranch", "profile_only", "whole_split", "in_batch", "shuffled_profiles", "early_stop"}
-NORMALIZED = {"base", "multibranch", "profile_only", "in_batch", "profile_normalize", "profile_normalize_random"}
+NORMALIZED = {"base", "multibranch", "profile_only", "in_batch", "profile_normalize", "profile_normalize_random",
+              "two_views", "two_backbones"}  # fmt: skip
 
 
 @pytest.mark.parametrize("quick", [False, True])

@@ -109,6 +109,7 @@ def test_onnx_says_what_the_model_says(sounds, tmp_path, options, inside):
 @pytest.mark.parametrize(("options", "inside"), [
     (PROFILES | {"padding": "batch"}, False),
     (SMALL_CNN | {"profile_normalize": True, "profile_normalize_prior": 5.0, "normalize": True}, True),
+    (SMALL_CNN | {"profile_normalize": True, "profile_normalize_prior": 5.0, "two_views": True}, False),
     pytest.param(PROFILES, True, marks=pytest.mark.slow), pytest.param(CNN, False, marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_pt2_says_what_the_model_says(sounds, tmp_path, options, inside):

@@ -22,6 +22,8 @@ MODELS = {
     "cnn_profiles": {"profiling": True, "model": spoken.EFFICIENTNET | {"pooling": "cosine", "head": "mlp"}},
     "per_clip": {"model": spoken.EFFICIENTNET, "normalize": True, "max_sample_size": 40},
     "cmvn": {"model": spoken.EFFICIENTNET, **NORMALIZED},
+    "two_views": {"model": spoken.EFFICIENTNET, "two_views": True, **NORMALIZED},
+    "two_backbones": {"model": spoken.EFFICIENTNET, "two_views": True},
     "cmvn_profiles": {"profiling": True, **NORMALIZED},
     "alone": {"profiling": True, "model": {"grouping": "none"}, "protocol": "single"},
     "whole_split": {"profiling": True, "model": {"grouping": "whole_split", "auto_encoder": True}},
@@ -85,7 +87,7 @@ def test_clips_are_cut_and_normalised_as_in_evaluation(trained, sounds):
         np.testing.assert_allclose(windowed[name].logits[0], expected[name], rtol=1e-6, atol=2e-6)
 
 
-@pytest.mark.parametrize("name", ["profiles", "cnn_profiles", "cmvn", "cmvn_profiles", "whole_split"])
+@pytest.mark.parametrize("name", ["profiles", "cnn_profiles", "cmvn", "two_views", "cmvn_profiles", "whole_split"])
 def test_with_all_clips_of_the_profile_it_is_protocol_full(trained, sounds, name):
     task, network, model = trained(name)
     expected = spoken.evaluate(task, network, "full")
@@ -95,7 +97,7 @@ def test_with_all_clips_of_the_profile_it_is_protocol_full(trained, sounds, name
     assert max(np.abs(alone[clip] - expected[clip]).max() for clip in alone) > 1e-4
 
 
-@pytest.mark.parametrize("name", ["profiles", "cnn_profiles", "cmvn"])
+@pytest.mark.parametrize("name", ["profiles", "cnn_profiles", "cmvn", "two_views"])
 def test_with_the_others_enrolled_it_is_protocol_full_too(trained, sounds, name):
     """The group is the clip and the enrolled ones: enrolled are the profile's other clips, in two goes."""
     task, network, model = trained(name)

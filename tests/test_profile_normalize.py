@@ -251,7 +251,8 @@ def logits(corpus, batch_size, workers=0, split="test", **options):
 
 
 @pytest.mark.parametrize("options", [{"profiling": True}, {"profiling": True, "profile_normalize": True},
-                                     {"profile_normalize": True}], ids=["profiles", "both", "cmvn"])  # fmt: skip
+                                     {"profile_normalize": True}, {"profile_normalize": True, "two_views": True}],
+                         ids=["profiles", "both", "cmvn", "two_views"])  # fmt: skip
 @pytest.mark.parametrize("protocol", ["full", "enrol-3"])
 def test_figures_are_the_same_at_any_batch_size_and_number_of_workers(corpus, protocol, options):
     first = logits(corpus, 1, protocol=protocol, **options)[2].softmax(1)

@@ -55,6 +55,7 @@ class SpectrogramDataset(SpawnShared, FairseqDataset):
         grouping: the groups that evaluation hears clips in; None: by batch.
         batch_clips: clips of a batch of evaluation, whatever is asked for; None: what is asked for.
         pairs: the lists whose members the items are, where :meth:`paired` made them.
+        two_views: a batch holds each clip's bands as they are, and below them as the profile normalisation leaves them.
 
     Raises:
         InputError: no clip is long enough, or profile batches without profiles.
@@ -95,6 +96,7 @@ class SpectrogramDataset(SpawnShared, FairseqDataset):
         self.grouping: Grouping | None = None
         self.batch_clips: int | None = None
         self.pairs: Enrolment | None = None
+        self.two_views = False
         self.rows = np.flatnonzero(manifest.frames >= (min_sample_size or 0))
         frames = manifest.frames[self.rows]
         limits = (fixed_frames, max_sample_size, np.iinfo(np.int64).max)
@@ -202,8 +204,9 @@ class SpectrogramDataset(SpawnShared, FairseqDataset):
     def collater(self, samples: list[dict]) -> dict:
         """Right-pad with zeros and augment.
 
-        ``source`` (B, M, F); ``padding_mask`` (B, F) bool, True on padding; ``frames`` (B,) unpadded ones, an array
-        that stays on the host when the rest goes to a GPU; ``repeats`` as :attr:`repeats`; ``mixed`` with mixup.
+        ``source`` (B, M, F), or (B, 2 M, F) of two views; ``padding_mask`` (B, F) bool, True on padding; ``frames``
+        (B,) unpadded ones, an array that stays on the host when the rest goes to a GPU; ``repeats`` as
+        :attr:`repeats`; ``mixed`` with mixup.
         """
         if not samples:
             return {}
@@ -211,11 +214,9 @@ class SpectrogramDataset(SpawnShared, FairseqDataset):
         rows = self.rows[ids]
         lengths = np.array([sample["source"].shape[1] for sample in samples])
         n_frames = self.fixed_frames or int(lengths.max())
-        source = _padded(self._normalized([sample["source"].numpy() for sample in samples], ids), n_frames)
-        if self.warp is not None:
-            source = self.warp(source, self._draws(rows)[:, _WARP])
-        if self.augment is not None:
-            source = self.augment(source, lengths, self._draws(rows)[:, _AUGMENT])
+        clips = [sample["source"].numpy() for sample in samples]
+        views = [clips, self._normalized(clips, ids)] if self.two_views else [self._normalized(clips, ids)]
+        source = torch.cat([self._changed(_padded(view, n_frames), lengths, rows) for view in views], dim=1)
         mixed = None
         if self.mixup is not None:
             profile = None if self.manifest.profiles is None else self.manifest.profiles[rows]
@@ -231,6 +232,14 @@ class SpectrogramDataset(SpawnShared, FairseqDataset):
         if mixed is not None:
             batch["mixed"] = mixed
         return batch
+
+    def _changed(self, source: torch.Tensor, lengths: np.ndarray, rows: np.ndarray) -> torch.Tensor:
+        """What augmentation makes of clips (B, M, F); of every view the same."""
+        if self.warp is not None:
+            source = self.warp(source, self._draws(rows)[:, _WARP])
+        if self.augment is not None:
+            source = self.augment(source, lengths, self._draws(rows)[:, _AUGMENT])
+        return source
 
     def _normalized(self, clips: list[np.ndarray], ids: np.ndarray) -> list[np.ndarray]:
         self.prepare()

@@ -53,6 +53,11 @@ class Checkpoint:
     bfloat16: bool
     bands: BandNormalization | None
 
+    @property
+    def two_views(self) -> bool:
+        """Whether the network hears each clip as it is, and then as ``bands`` leave it."""
+        return self.model.two_views
+
     def digest(self) -> str:
         """SHA-256 of everything that an embedding depends on, in hexadecimal: weights, recipe, treatment of clips."""
         bands = [self.bands.prior.to_dict(), self.bands.prior_frames] if self.bands else None
@@ -97,9 +102,10 @@ def read_checkpoint(path: str | Path, recipe=None, data: str | Path | None = Non
     if fixed and longest is None:
         raise InputError(f"{path}: was converted without its data and does not know its longest training clip; give "
                          "the folder that it was trained on (data=DIR, --data DIR)")
+    grouping = model["grouping"] if model["grouping"] == "none" else "in_batch"
     return Checkpoint(
         path=path,
-        model=_namespace(model | {"grouping": model["grouping"] if model["grouping"] == "none" else "in_batch"}),
+        model=_namespace(model | {"grouping": grouping, "two_views": bool(task["two_views"])}),
         weights={name: weight for name, weight in state["model"].items() if not name.startswith(_TRAINING_WEIGHTS)},
         classes=list(classes),
         recipe=_recipe(path, known.get("recipe"), recipe, model["n_mels"]),

@@ -104,10 +104,10 @@ def treat(checkpoint: Checkpoint, spectrogram: np.ndarray) -> np.ndarray:
 
 
 def collate(checkpoint: Checkpoint, spectrograms: list[np.ndarray]) -> tuple[Tensor, Tensor]:
-    """Pad clips with zeros at the right: (B, M, F) and the mask (B, F), True on padding."""
+    """Pad clips (M, F), or (2 M, F) of two views, with zeros at the right: (B, …, F) and the mask, True on padding."""
     lengths = np.array([spectrogram.shape[1] for spectrogram in spectrograms])
     n_frames = checkpoint.fixed_frames or int(lengths.max())
-    source = np.zeros((len(lengths), checkpoint.recipe.n_mels, n_frames), np.float32)
+    source = np.zeros((len(lengths), len(spectrograms[0]), n_frames), np.float32)
     for padded, spectrogram in zip(source, spectrograms, strict=True):
         padded[:, : spectrogram.shape[1]] = spectrogram
     return torch.from_numpy(source), torch.from_numpy(np.arange(n_frames) >= lengths[:, None])

@@ -15,6 +15,7 @@ from fairseq_neupronet.inference.clips import Windows, collate, hear
 from fairseq_neupronet.inference.results import Unreadable
 from fairseq_neupronet.modules.network import NeuProNet
 from fairseq_neupronet.modules.precision import autocast
+from fairseq_neupronet.modules.two_views import VIEWS
 
 Sound = str | Path | np.ndarray | Tensor
 
@@ -121,10 +122,10 @@ def in_batches(
 
 
 def normalize_by_groups(checkpoint: Checkpoint, clips: list[Clip], group_sums: list[np.ndarray]) -> None:
-    """Normalise the spectrograms in place, by the sums (S,) of each clip's group."""
+    """Normalise the spectrograms in place, by the sums (S,) of each clip's group; of two views it is the second."""
     normalized = checkpoint.bands([clip.spectrogram for clip in clips], np.stack(group_sums))
     for clip, spectrogram in zip(clips, normalized, strict=True):
-        clip.spectrogram = spectrogram
+        clip.spectrogram = np.vstack([clip.spectrogram, spectrogram]) if checkpoint.two_views else spectrogram
 
 
 @torch.no_grad()
@@ -134,7 +135,10 @@ def embed(checkpoint: Checkpoint, network: NeuProNet, clips: list[Clip]) -> None
     for clip in clips:
         by_length.setdefault(checkpoint.fixed_frames or clip.spectrogram.shape[1], []).append(clip)
     for group in by_length.values():
-        source, padding = collate(checkpoint, [clip.spectrogram for clip in group])
+        spectrograms = [clip.spectrogram for clip in group]
+        if checkpoint.two_views and not checkpoint.bands:
+            spectrograms = [np.vstack([spectrogram] * VIEWS) for spectrogram in spectrograms]
+        source, padding = collate(checkpoint, spectrograms)
         with autocast(checkpoint.bfloat16, source.device):
             clip_embeddings, profile_embeddings = network.embed(source, padding)
         for number, clip in enumerate(group):

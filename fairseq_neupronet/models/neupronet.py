@@ -19,6 +19,7 @@ from fairseq_neupronet.modules.heads import HEADS
 from fairseq_neupronet.modules.network import GROUPINGS, Classified, NeuProNet
 from fairseq_neupronet.modules.pooling import COSINE_SIGNS, POOLINGS
 from fairseq_neupronet.modules.precision import autocast
+from fairseq_neupronet.modules.two_views import VIEWS
 
 
 @dataclass
@@ -97,6 +98,7 @@ class NeuProNetConfig(FairseqDataclass):
     n_mels: Optional[int] = field(default=None, metadata={"help": "mel bands; read from the manifest when unset"})
     n_classes: Optional[int] = field(default=None, metadata={"help": "classes; read from dict.label.txt when unset"})
     profiling: bool = field(default=False, metadata={"help": "set by task.profiling"})
+    two_views: bool = field(default=False, metadata={"help": "set by task.two_views"})
 
 
 @register_model("NeuProNet", dataclass=NeuProNetConfig)
@@ -109,8 +111,9 @@ class NeuProNetModel(NeuProNet, BaseFairseqModel):
     def build_model(cls, cfg: NeuProNetConfig, task):
         _check_combination(cfg)
         model = build_network(cfg, TransformerBackbone, cls)
-        fused_width = model.fusion.width if model.fusion else cfg.decoder_embed_dim
-        model.auto_encoder = AutoEncoderLoss(cfg.n_mels, fused_width) if cfg.auto_encoder else None
+        views = VIEWS if cfg.two_views else 1
+        fused_width = model.fusion.width if model.fusion else views * cfg.decoder_embed_dim
+        model.auto_encoder = AutoEncoderLoss(views * cfg.n_mels, fused_width) if cfg.auto_encoder else None
         return model
 
     def set_num_updates(self, num_updates: int) -> None:
@@ -161,6 +164,11 @@ def _check_combination(cfg: NeuProNetConfig) -> None:
             raise InputError(f"model.fusion={fusion}: without profiles there is nothing to fuse; {without_profiles}")
         if grouping != "in_batch":
             raise InputError(f"model.grouping={grouping}: without profiles there is no grouping; {without_profiles}")
+    elif cfg.two_views:
+        raise InputError(
+            "task.two_views=true: the second view is what hears the profile, and a profile extractor has no place "
+            "beside it; set task.profiling=False, or leave two_views out"
+        )
     if backbone == NO_BACKBONE and cfg.backbone_path:
         raise InputError(f"model.backbone_path={cfg.backbone_path}: model.backbone=none has no weights; leave it out")
     if fusion == "profile" and backbone != NO_BACKBONE and pooling == "mean":

@@ -8,6 +8,7 @@ from fairseq_neupronet.modules.heads import build_head
 from fairseq_neupronet.modules.network import NeuProNet
 from fairseq_neupronet.modules.pooling import ProfilePooling
 from fairseq_neupronet.modules.profile_bank import ProfileBank
+from fairseq_neupronet.modules.two_views import VIEWS, TwoBackbones, TwoHeads
 
 NO_BACKBONE = "none"
 TRANSFORMER = "spectrogram_wav2vec2"
@@ -30,11 +31,12 @@ def build_network(config, transformer: Callable[..., Backbone], kind: type[NeuPr
     def build_transformer(network_config) -> Backbone:
         return transformer(network_config, config.n_mels, width, config.final_dropout, config.apply_mask)
 
-    backbone = None
-    if config.backbone == TRANSFORMER:
-        backbone = build_transformer(config.transformer)
-    elif config.backbone != NO_BACKBONE:
-        backbone = build_backbone(config.backbone, config.n_mels, width, config)
+    def build_chosen() -> Backbone | None:
+        if config.backbone == TRANSFORMER:
+            return build_transformer(config.transformer)
+        return None if config.backbone == NO_BACKBONE else build_backbone(config.backbone, config.n_mels, width, config)
+
+    backbone = TwoBackbones([build_chosen() for _ in range(VIEWS)]) if config.two_views else build_chosen()
     extractor = pooling = fusion = bank = None
     if config.profiling:
         extractor = build_transformer(config.profile_extractor)
@@ -48,7 +50,7 @@ def build_network(config, transformer: Callable[..., Backbone], kind: type[NeuPr
         )  # fmt: skip
         bank = ProfileBank(width) if str(config.grouping) == "whole_split" else None
     else:
-        head = build_head("linear", width, config.n_classes)
+        head = TwoHeads(width, config.n_classes) if config.two_views else build_head("linear", width, config.n_classes)
     return kind(
         backbone, head, extractor, pooling, fusion,
         config.freeze_backbone_updates, config.freeze_profile_extractor_updates, config.one_pass,

@@ -53,6 +53,11 @@ class SpectrogramFinetuningConfig(SpectrogramTaskConfig):
         metadata={"help": "a seed that permutes the profiles among the clips of each split: groups of the same sizes, "
                   "of the wrong clips; a control"},
     )  # fmt: skip
+    two_views: bool = field(
+        default=False,
+        metadata={"help": "two backbones hear each clip: one as it is, the other as profile_normalize leaves it "
+                  "(without that as it is, too, which is the control); their log-probabilities are averaged"},
+    )  # fmt: skip
     results_path: Optional[str] = field(
         default=None, metadata={"help": "evaluation writes predictions.tsv and metrics.json into this folder"}
     )
@@ -154,6 +159,7 @@ class SpectrogramFinetuningTask(SpectrogramPretrainingTask):
 
     def build_dataset(self, split: str) -> SpectrogramDataset:
         dataset = super().build_dataset(split)
+        dataset.two_views = self.cfg.two_views
         heard_in_groups = self.cfg.profiling and self.cfg.profile_normalize and not dataset.training
         if heard_in_groups and dataset.grouping is not None and dataset.grouping.enrolment is not None:
             return dataset.paired()
@@ -164,7 +170,7 @@ class SpectrogramFinetuningTask(SpectrogramPretrainingTask):
     def complete_model_config(self, cfg) -> None:
         super().complete_model_config(cfg)
         with open_dict(cfg):
-            cfg.profiling = self.cfg.profiling
+            cfg.profiling, cfg.two_views = self.cfg.profiling, self.cfg.two_views
             source = self.folder / "dict.label.txt"
             cfg.n_classes = _agree(cfg.get("n_classes"), len(self.classes), "n_classes", source)
             for part, path_field in (("transformer", "backbone_path"), ("profile_extractor", "profile_extractor_path")):
@@ -180,7 +186,8 @@ class SpectrogramFinetuningTask(SpectrogramPretrainingTask):
         if from_checkpoint:
             return model
         if cfg.backbone_path:
-            load_backbone(model.backbone, cfg, cfg.backbone_path)
+            for backbone in model.backbone.views if cfg.two_views else [model.backbone]:
+                load_backbone(backbone, cfg, cfg.backbone_path)
         if self.cfg.profiling and cfg.profile_extractor_path:
             field_name = "model.profile_extractor_path"
             load_pretraining(
