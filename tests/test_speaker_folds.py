@@ -60,3 +60,16 @@ def test_the_authors_split_is_kept_and_spelled_as_prepare_wants_it(table):
     (authors,) = cut(table, "--cut", "authors")
     assert speakers(authors, "test") == {"s0", "s1", "s2"} and speakers(authors, "valid") == {"s3", "s4"}
     assert [row["label"] for row in authors] == [f"word{take}" for take in range(3)] * 11
+
+
+@pytest.mark.parametrize("options", [("--folds", "4"), ("--cut", "authors"), ("--cut", "development", "--folds", "2")])
+def test_of_few_training_speakers_the_fewer_are_among_the_more_and_the_rest_stays(table, options):
+    whole, three, two = (
+        cut(table, *options, *few) for few in ((), ("--train-profiles", "3"), ("--train-profiles", "2"))
+    )
+    for fold, more, fewer in zip(whole, three, two, strict=True):
+        assert len(speakers(more, "train")) == 3 and len(speakers(fewer, "train")) == 2
+        assert speakers(fewer, "train") < speakers(more, "train") < speakers(fold, "train")
+        for found in (more, fewer):
+            held = speakers(found, "train")
+            assert found == [row for row in fold if row["split"] != "train" or row["profile"] in held]
