@@ -110,8 +110,15 @@ def test_a_single_profile_has_no_interval():
 
 
 def test_mean_and_sample_deviation():
-    assert statistics.mean_and_deviation([1, 2, 4]) == pytest.approx((7 / 3, np.sqrt(7 / 3)))
-    assert np.isnan(statistics.mean_and_deviation([0.5])[1])
+    assert statistics.mean_and_deviation([[1], [2], [4]]) == pytest.approx((7 / 3, np.sqrt(7 / 3)))
+    assert statistics.mean_and_deviation([[1, 2, 4]]) == pytest.approx((7 / 3, np.sqrt(7 / 3)))
+    assert np.isnan(statistics.mean_and_deviation([[0.5]])[1])
+
+
+def test_a_fold_with_more_seeds_weighs_no_more():
+    mean, deviation = statistics.mean_and_deviation([[0.9, 0.8, 1.0], [0.5]])
+    assert mean == pytest.approx((0.9 + 0.5) / 2)
+    assert deviation == pytest.approx(np.std([0.9, 0.8, 1.0, 0.5], ddof=1))
 
 
 # ---- metrics of confusion counts -------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ class Summary:
 
     Attributes:
         dataset, variant, subset, protocol: which.
-        figures: metric → (mean, standard deviation) over folds and seeds.
+        figures: metric → (mean, standard deviation) over folds and seeds; see :func:`mean_and_deviation`.
         cells: how many of them.
         comparison: of its tested metric with the reference's; None for the reference, where predictions are missing
             and where the metric is of no use for these classes.
@@ -70,12 +70,13 @@ def summaries(results: str | Path, reference: str | None = None, metric: str = _
     for row in rows:
         key = (row["dataset"], row["variant"], row["subset"], row["protocol"])
         if row["value"] not in ("", "nan", "None"):
-            values.setdefault(key, {}).setdefault(row["metric"], []).append(float(row["value"]))
+            by_fold = values.setdefault(key, {}).setdefault(row["metric"], {})
+            by_fold.setdefault(row["fold"], []).append(float(row["value"]))
     reference = reference or (rows[0]["variant"] if rows else None)
     return [
         Summary(
             *key,
-            figures={metric: mean_and_deviation(found) for metric, found in values.get(key, {}).items()},
+            figures={metric: mean_and_deviation(found.values()) for metric, found in values.get(key, {}).items()},
             cells=len(cells),
             comparison=None if key[1] == reference else _compared(results.parent / "cells", key, reference, places,
                                                                   metric),

@@ -5,6 +5,7 @@ bootstrap: Davison and Hinkley, *Bootstrap Methods and their Application*, 1997,
 randomisation test). Letters: N clips, P profiles, R resamples.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,10 +36,21 @@ class Comparison:
     profiles: int
 
 
-def mean_and_deviation(values) -> tuple[float, float]:
-    """Mean and sample standard deviation (of n - 1); the latter is NaN for a single value."""
-    values = np.asarray(values, np.float64)
-    return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else float("nan")
+def mean_and_deviation(by_fold: Iterable[Sequence[float]]) -> tuple[float, float]:
+    """Mean over folds of the mean over seeds, and sample standard deviation (of n − 1) over all.
+
+    In a table that is not complete a fold with more seeds than others weighs no more than they do.
+
+    Args:
+        by_fold: of each fold, the values of its seeds.
+
+    Returns:
+        Both; the deviation is NaN for a single value.
+    """
+    folds = [np.asarray(values, np.float64) for values in by_fold]
+    values = np.concatenate(folds)
+    mean = float(np.mean([fold.mean() for fold in folds]))
+    return mean, float(values.std(ddof=1)) if len(values) > 1 else float("nan")
 
 
 def compare(
