@@ -62,6 +62,15 @@ class RunningCommand:
             return self.process.wait()
 
 
+def tracebacks(printed: str) -> list[str]:
+    """A sentence of the first traceback in an output, with what it ends in; none where there is none."""
+    _, found, after = printed.partition("Traceback (most recent call last)")
+    if not found:
+        return []
+    ends = next((line for line in after.splitlines()[1:] if line and not line[0].isspace()), "cut off")
+    return [f"a traceback: {ends}"]
+
+
 def left_behind(commands: list[RunningCommand], folder: Path, seconds: float = 60) -> list[str]:
     """Wait for all that commands have started to end; what has not is ended, and counted in a sentence.
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import yaml
 from noise_corpus import write_corpus
-from running_command import RunningCommand, left_behind
+from running_command import RunningCommand, left_behind, tracebacks
 from torture_training import COMMON, NEUPRONET, PRETRAINING
 
 CLIPS = {"train": 48, "valid": 18, "test": 24}
@@ -110,7 +110,7 @@ class Subject:
                 killed = self._kill(run, out, number, victim, rng)
             code = run.wait()
             logs = [run.printed, *(log.read_text() for log in out.rglob("log.txt"))]
-            problems += ["a traceback"] * any("Traceback" in log for log in logs)
+            problems += [problem for log in logs for problem in tracebacks(log)][:1]
             if not killed:
                 break
             done.append(f"{number.name} to {victim}")

@@ -13,7 +13,7 @@ from threading import Lock
 
 import numpy as np
 import soundfile
-from running_command import RunningCommand, left_behind
+from running_command import RunningCommand, left_behind, tracebacks
 
 CLIPS, RATE, SECONDS = 300, 16000, 0.5
 FORMS = {"loose": [], "packed": ["--packed"]}
@@ -138,7 +138,7 @@ class Subject:
             hit = run.kill(number, whole_group=rng.random() < 0.5)
             code = run.process.returncode
             problems = [f"exit code {code} after {event}"] if hit and code != -number else []
-        return run, hit, problems + ["a traceback"] * ("Traceback" in run.printed)
+        return run, hit, problems + tracebacks(run.printed)
 
     def _fill_disk(self, form: str, folder: Path) -> list[str]:
         """Prepare onto a disk that is too small, and keep what it holds."""
@@ -152,7 +152,7 @@ class Subject:
             shutil.copytree(disk / "out", folder / "out", dirs_exist_ok=True)
         finally:
             subprocess.run(["umount", disk], check=True)
-        problems = ["a traceback"] * ("Traceback" in run.printed)
+        problems = tracebacks(run.printed)
         return problems + ["not one sentence of the full disk"] * (code != 1 or not said)
 
 

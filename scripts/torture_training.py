@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Lock
 
 from noise_corpus import write_corpus
-from running_command import RunningCommand, left_behind
+from running_command import RunningCommand, left_behind, tracebacks
 from training_comparison import difference, figures, rows_of
 
 ROOT = Path(__file__).parents[1]
@@ -121,7 +121,7 @@ class Subject:
                 killed = training.kill(number, whole_group=rng.random() < 0.3)
             code = training.wait()
             printed += training.printed
-            problems += ["a traceback"] * ("Traceback" in training.printed)
+            problems += tracebacks(training.printed)
             if not killed:
                 break
             if "neupronet: finished: " not in training.printed:

@@ -10,7 +10,7 @@ import tiny
 import torch
 
 sys.path.insert(0, str(tiny.ROOT / "scripts"))
-from running_command import RunningCommand, left_behind  # noqa: E402
+from running_command import RunningCommand, left_behind, tracebacks  # noqa: E402
 from torture_preparation import files_of  # noqa: E402
 from training_comparison import difference, figures, rows_of  # noqa: E402
 
@@ -56,6 +56,13 @@ def test_processes_that_a_command_leaves_are_counted_and_ended(tmp_path):
     assert left_behind([run], tmp_path, seconds=0.5) == ["processes left behind: 1"]
     time.sleep(0.2)
     assert left_behind([run], tmp_path, seconds=0.5) == []
+
+
+def test_a_traceback_is_told_by_what_it_ends_in(tmp_path):
+    run = python("print('epoch 1', flush=True)\ndef f():\n    raise OSError('no disk')\nf()", tmp_path)
+    run.wait()
+    assert tracebacks(run.printed) == ["a traceback: OSError: no disk"]
+    assert tracebacks("epoch 1\nneupronet: error: no disk\n") == []
 
 
 def checkpoint(path, weight: float, seconds: float):
