@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The Arabic digits' tables: the authors' split and five speaker-disjoint folds, these with few training speakers too, from
-# the downloaded data to the report.
+# The Arabic digits' tables, from the downloaded data to the report: the authors' split and five speaker-disjoint folds,
+# these with few training speakers too.
 #
 #   bash scripts/arabic_digits.sh --root DIR              every variant
 #   bash scripts/arabic_digits.sh --root DIR --dry-run    the plan: cells, updates, expected hours
@@ -15,12 +15,14 @@ prepare_data() {
     python scripts/speaker_folds.py "$downloaded/manifest.csv" --folds 5 --out "$out/tables"
     python scripts/speaker_folds.py "$downloaded/manifest.csv" --cut authors --out "$out/tables"
     python scripts/speaker_folds.py "$downloaded/manifest.csv" --folds 5 --train-profiles 6 --out "$out/tables/few"
+    prepare_table authors authors
     for fold in 1 2 3 4 5; do
-        mv "$out/tables/few/fold$fold.csv" "$out/tables/few$fold.csv"
+        prepare_table "fold$fold" "fold$fold"
+        prepare_table "few/fold$fold" "few$fold"
     done
-    for split in authors fold1 fold2 fold3 fold4 fold5 few1 few2 few3 few4 few5; do
-        neupronet prepare table --metadata "$out/tables/$split.csv" --out "$data/$split" --recipe kaldi_fbank \
-            --n-mels 64 ${preparation[@]+"${preparation[@]}"}
-    done
+}
+prepare_table() {
+    neupronet prepare table --metadata "$out/tables/$1.csv" --out "$data/$2" --recipe kaldi_fbank --n-mels 64 \
+        ${preparation[@]+"${preparation[@]}"}
 }
 source "$(dirname "${BASH_SOURCE[0]}")/reproduce.sh"

@@ -216,11 +216,12 @@ class SpectrogramDataset(SpawnShared, FairseqDataset):
         n_frames = self.fixed_frames or int(lengths.max())
         clips = [sample["source"].numpy() for sample in samples]
         views = [clips, self._normalized(clips, ids)] if self.two_views else [self._normalized(clips, ids)]
-        source = torch.cat([self._changed(_padded(view, n_frames), lengths, rows) for view in views], dim=1)
+        draws = self._draws(rows) if self.training else None
+        source = torch.cat([self._augmented(_padded(view, n_frames), lengths, draws) for view in views], dim=1)
         mixed = None
         if self.mixup is not None:
             profile = None if self.manifest.profiles is None else self.manifest.profiles[rows]
-            source, partner, share = self.mixup(source, profile, self._draws(rows)[:, _MIX])
+            source, partner, share = self.mixup(source, profile, draws[:, _MIX])
             mixed = {"partner": partner, "share": share}
         padding_mask = torch.from_numpy(np.arange(n_frames) >= lengths[:, None])
         net_input = {"source": source, "padding_mask": padding_mask, "frames": lengths}
@@ -233,12 +234,12 @@ class SpectrogramDataset(SpawnShared, FairseqDataset):
             batch["mixed"] = mixed
         return batch
 
-    def _changed(self, source: torch.Tensor, lengths: np.ndarray, rows: np.ndarray) -> torch.Tensor:
-        """What augmentation makes of clips (B, M, F); of every view the same."""
+    def _augmented(self, source: torch.Tensor, lengths: np.ndarray, draws: np.ndarray | None) -> torch.Tensor:
+        """One view (B, M, F) of the clips; what is drawn for a clip is done to all its views."""
         if self.warp is not None:
-            source = self.warp(source, self._draws(rows)[:, _WARP])
+            source = self.warp(source, draws[:, _WARP])
         if self.augment is not None:
-            source = self.augment(source, lengths, self._draws(rows)[:, _AUGMENT])
+            source = self.augment(source, lengths, draws[:, _AUGMENT])
         return source
 
     def _normalized(self, clips: list[np.ndarray], ids: np.ndarray) -> list[np.ndarray]:

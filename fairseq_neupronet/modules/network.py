@@ -171,8 +171,10 @@ class NeuProNet(nn.Module):
             else:
                 heard, pooled = self.pooling(clip, profile, same_profile)
             fused = self.fusion(heard, pooled)
-        views = self.head.logits_of_views(fused) if isinstance(self.head, TwoHeads) else None
-        return Classified(self.head(fused), fused, clip, profile, pooled=pooled, views=views)
+        if isinstance(self.head, TwoHeads):
+            views = self.head.logits_of_views(fused)
+            return Classified(self.head.together(*views), fused, clip, profile, pooled=pooled, views=views)
+        return Classified(self.head(fused), fused, clip, profile, pooled=pooled)
 
     def forward(
         self,

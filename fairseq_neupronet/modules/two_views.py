@@ -1,7 +1,7 @@
 """A clip heard twice: as it is, and normalised by its profile; each view by a backbone and a head of its own.
 
 What normalisation takes away, the clip's own level and colour, says something of its class too. The views err on
-different clips, so the product of their opinions (Hinton, Neural Computation 14, 2002) is better than either. Each is
+different clips, hence the product of their opinions (Hinton, Neural Computation 14, 2002). Each is
 trained by its own loss: two networks that share one lean on whichever learns faster (Wang et al., CVPR 2020).
 
 Letters: B clips, M mel bands, F frames, D embedding width, K classes.
@@ -49,5 +49,9 @@ class TwoHeads(nn.Module):
 
     def forward(self, embedding: Tensor) -> Tensor:
         """(B, 2 D) to (B, K), the mean of the views' log-probabilities."""
-        first, second = self.logits_of_views(embedding)
+        return self.together(*self.logits_of_views(embedding))
+
+    @staticmethod
+    def together(first: Tensor, second: Tensor) -> Tensor:
+        """From the logits (B, K) of each view to the mean of their log-probabilities."""
         return (first.log_softmax(dim=1) + second.log_softmax(dim=1)) / VIEWS

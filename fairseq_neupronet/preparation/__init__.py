@@ -39,7 +39,6 @@ def prepare(collection: Collection, out, recipe, workers: int | None = None, pro
     out = Path(out)
     features = out / "features"
     claim(features, recipe)
-    sweep_temporaries(out)
     archives = archive_of_each(collection) if packed else {}
     manifests = [path for folder in collection.partitions for path in manifest_paths(out / folder)]
     with FeatureStore(features, recipe.n_mels, half) as store:
@@ -58,7 +57,7 @@ def prepare(collection: Collection, out, recipe, workers: int | None = None, pro
         remove_loose(features, stored)
     else:
         remove_archives(features)
-    sweep_temporaries(out)  # a killed run's worker may have written on for a moment
+    sweep_temporaries(out)  # of killed runs, whose workers may have written on for a moment while this one began
     return lines + [f"prepared {len(stored)} clips in {out} ({recipe.describe()})"]
 
 
