@@ -283,6 +283,16 @@ def test_a_full_disk_is_one_sentence(table, tmp_path, monkeypatch):
     assert not list((tmp_path / "out").rglob("*.tmp"))
 
 
+def test_what_a_killed_run_left_half_written_goes(table, tmp_path):
+    out, ended = tmp_path / "out", subprocess.Popen(["true"])
+    ended.wait()
+    left = out / "features" / f".one.npy.{ended.pid}.tmp"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half")
+    prepare(read_table(table), out, FeatureRecipe.load("official"), workers=1, progress=False)
+    assert not left.exists() and (out / "features" / "one.npy").exists()
+
+
 def test_the_command_without_arguments_prints_help_and_imports_no_torch():
     code = ("import sys; from fairseq_neupronet.cli import main; assert main([]) == 0; assert main(['prepare']) == 0; "
             "assert not {'torch', 'fairseq', 'numpy', 'librosa'} & set(sys.modules)")
