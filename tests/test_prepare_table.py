@@ -286,11 +286,11 @@ def test_a_full_disk_is_one_sentence(table, tmp_path, monkeypatch):
 def test_what_a_killed_run_left_half_written_goes(table, tmp_path):
     out, ended = tmp_path / "out", subprocess.Popen(["true"])
     ended.wait()
-    left = out / "features" / f".one.npy.{ended.pid}.tmp"
+    left = out / "features" / "a" / f".one.npy.{ended.pid}.tmp"
     left.parent.mkdir(parents=True)
     left.write_bytes(b"half")
     prepare(read_table(table), out, FeatureRecipe.load("official"), workers=1, progress=False)
-    assert not left.exists() and (out / "features" / "one.npy").exists()
+    assert not left.exists() and (out / "features" / "a" / "one.npy").exists()
 
 
 def test_the_command_without_arguments_prints_help_and_imports_no_torch():
