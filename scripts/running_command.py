@@ -1,5 +1,6 @@
 """A command to be killed: started in a session of its own, its output in a file."""
 
+import itertools
 import os
 import re
 import signal
@@ -63,12 +64,18 @@ class RunningCommand:
 
 
 def tracebacks(printed: str) -> list[str]:
-    """A sentence of the first traceback in an output, with what it ends in; none where there is none."""
-    _, found, after = printed.partition("Traceback (most recent call last)")
-    if not found:
-        return []
-    ends = next((line for line in after.splitlines()[1:] if line and not line[0].isspace()), "cut off")
-    return [f"a traceback: {ends}"]
+    """A sentence of the first traceback in an output, with what it ends in; none where there is none.
+
+    That of a worker is left out whose parent was killed while starting it: it has nothing to read, which Python says
+    before a line of ours runs.
+    """
+    for text in printed.split("Traceback (most recent call last)")[1:]:
+        frames = list(itertools.takewhile(lambda line: line[:1].isspace(), text.splitlines()[1:]))
+        orphan = any("in spawn_main" in line for line in frames) and not any("fairseq_neupronet/" in line
+                                                                             for line in frames)  # fmt: skip
+        if not orphan:
+            return ["a traceback: " + (text.splitlines()[1 + len(frames) :] or ["cut off"])[0]]
+    return []
 
 
 def left_behind(commands: list[RunningCommand], folder: Path, seconds: float = 60) -> list[str]:

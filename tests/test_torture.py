@@ -65,6 +65,18 @@ def test_a_traceback_is_told_by_what_it_ends_in(tmp_path):
     assert tracebacks("epoch 1\nneupronet: error: no disk\n") == []
 
 
+def test_a_worker_whose_parent_is_killed_while_starting_it_is_no_finding(tmp_path):
+    starting = ("import os, sys; from multiprocessing.spawn import spawn_main; sys.argv += ['--multiprocessing-fork']; "
+                "read, write = os.pipe(); os.close(write); spawn_main(pipe_handle=read, tracker_fd=os.dup(read))")
+    run = python(starting, tmp_path)
+    run.wait()
+    assert "EOFError" in run.printed and tracebacks(run.printed) == []
+    later = "Traceback (most recent call last):\n  File \"a.py\", line 1, in f\nKeyError: 1\n"
+    assert tracebacks(run.printed + later) == ["a traceback: KeyError: 1"]
+    ours = run.printed.replace("multiprocessing/spawn.py", "fairseq_neupronet/files.py", 1)
+    assert len(tracebacks(ours)) == 1
+
+
 def checkpoint(path, weight: float, seconds: float):
     torch.save({
         "model": {"weight": torch.tensor([1.0, weight])}, "cfg": {"folder": str(path)},
