@@ -223,14 +223,19 @@ def _train(cfg, trainer, task, epoch_itr):
     except FloatingPointError as error:
         # What is left of it: the loss scale of half precision at its end, or gradients that differ between processes.
         raise non_finite.stopped_by(error, trainer) from None
-    except RuntimeError as error:
+    except (RuntimeError, EOFError, ConnectionError, FileNotFoundError) as error:
         # A batch system may send the signal to the loader's processes as well.
-        if not stop_signals.received() or "DataLoader worker" not in str(error):
+        if not stop_signals.received() or not _tells_of_an_ended_worker(error):
             raise
         stop_signals.leave(f"update {trainer.get_num_updates()} is not saved, an earlier one is")
     if _stopping_at:
         stop_signals.leave(f"update {_stopping_at[0]} is saved")
     return losses, should_stop
+
+
+def _tells_of_an_ended_worker(error: Exception) -> bool:
+    """Torch sees that a loader's process has ended, or fetches a batch from it and finds the connection closed."""
+    return "DataLoader worker" in str(error) or not isinstance(error, RuntimeError)
 
 
 def _check_grad_norms(trainer, grad_norm) -> None:

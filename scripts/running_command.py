@@ -66,14 +66,13 @@ class RunningCommand:
 def tracebacks(printed: str) -> list[str]:
     """A sentence of the first traceback in an output, with what it ends in; none where there is none.
 
-    That of a worker is left out whose parent was killed while starting it: it has nothing to read, which Python says
-    before a line of ours runs.
+    Those of a worker are left out whose parent was killed while starting it, or while fetching a batch from it:
+    Python's own code says so where none of ours runs.
     """
     for text in printed.split("Traceback (most recent call last)")[1:]:
         frames = list(itertools.takewhile(lambda line: line[:1].isspace(), text.splitlines()[1:]))
-        orphan = any("in spawn_main" in line for line in frames) and not any("fairseq_neupronet/" in line
-                                                                             for line in frames)  # fmt: skip
-        if not orphan:
+        orphaned = any("in spawn_main" in line or re.search(r"resource_sharer.*in _serve", line) for line in frames)
+        if not orphaned or any("fairseq_neupronet/" in line for line in frames):
             return ["a traceback: " + (text.splitlines()[1 + len(frames) :] or ["cut off"])[0]]
     return []
 

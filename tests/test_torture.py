@@ -71,6 +71,9 @@ def test_a_worker_whose_parent_is_killed_while_starting_it_is_no_finding(tmp_pat
     run = python(starting, tmp_path)
     run.wait()
     assert "EOFError" in run.printed and tracebacks(run.printed) == []
+    served = ("Traceback (most recent call last):\n  File \"/usr/lib/python3.11/multiprocessing/resource_sharer.py\", "
+              "line 138, in _serve\n    with self._listener.accept() as conn:\nConnectionResetError: [Errno 104]\n")
+    assert tracebacks(served) == []
     later = "Traceback (most recent call last):\n  File \"a.py\", line 1, in f\nKeyError: 1\n"
     assert tracebacks(run.printed + later) == ["a traceback: KeyError: 1"]
     ours = run.printed.replace("multiprocessing/spawn.py", "fairseq_neupronet/files.py", 1)
