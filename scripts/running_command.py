@@ -88,9 +88,17 @@ def left_behind(commands: list[RunningCommand], folder: Path, seconds: float = 6
     sessions, until = {command.process.pid for command in commands}, time.monotonic() + seconds
     while (left := _processes(sessions, folder)) and time.monotonic() < until:
         time.sleep(0.2)
+    commands_left = [_command(process) for process in left]
     for process in left:
         os.kill(process, signal.SIGKILL)
-    return [f"processes left behind: {len(left)}"] if left else []
+    return [f"processes left behind: {len(left)} ({commands_left[0]})"] if left else []
+
+
+def _command(process: int) -> str:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    except OSError:  # ended in the meantime
+        return "ended"
 
 
 def _processes(sessions: set[int], folder: Path) -> list[int]:
