@@ -8,6 +8,7 @@ import torch
 from fairseq.tasks import FairseqTask, register_task
 from omegaconf import OmegaConf, open_dict
 
+from fairseq_neupronet.allocator import FreedMemory
 from fairseq_neupronet.audio.bands import band_centres
 from fairseq_neupronet.audio.recipe import FeatureRecipe
 from fairseq_neupronet.data.band_statistics import BandStatistics, BandSums
@@ -41,7 +42,7 @@ class SpectrogramPretrainingTask(FairseqTask):
         if not 0 <= cfg.profile_normalize_prior < float("inf"):
             raise InputError(f"task.profile_normalize_prior={cfg.profile_normalize_prior}: give frames from 0 up")
         self.trained_on: dict | None = None
-        self.update = RunningUpdate()
+        self.update, self._freed_memory = RunningUpdate(), FreedMemory()
         self._band_sums: dict[str, BandSums] = {}
         self._heard_subset = ""
         self.validations: dict[str, tuple[dict, Evaluation | None]] = {}  # since the log was written last
@@ -73,11 +74,15 @@ class SpectrogramPretrainingTask(FairseqTask):
         """The training split's manifest."""
         return self.read_manifest("train")
 
+    @property
+    def needs_profiles(self) -> bool:
+        """Whether anything asks for the profiles of the manifests."""
+        mixes_by_profile = self.cfg.mixup is not None and str(self.cfg.mixup_partners) != "any"
+        return self.cfg.profiling or self.cfg.profile_normalize or mixes_by_profile
+
     def read_manifest(self, split: str) -> Manifest:
-        """A split's manifest, with profiles where the task needs them."""
-        cfg = self.cfg
-        mixes_by_profile = cfg.mixup is not None and str(cfg.mixup_partners) != "any"
-        return read_manifest(self.folder / f"{split}.tsv", cfg.profiling or cfg.profile_normalize or mixes_by_profile)
+        """A split's manifest, with profiles where they are needed."""
+        return read_manifest(self.folder / f"{split}.tsv", self.needs_profiles)
 
     @property
     def data_state(self) -> dict:
@@ -250,6 +255,10 @@ class SpectrogramPretrainingTask(FairseqTask):
         """
         with open_dict(cfg):
             cfg.n_mels = _agree(cfg.get("n_mels"), self.data_state["n_mels"], "n_mels", self.train_manifest.path)
+
+    def begin_epoch(self, epoch: int, model) -> None:
+        super().begin_epoch(epoch, model)
+        self._freed_memory.return_at_times()
 
     def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
         if ignore_grad and "profile" in sample["net_input"]:
