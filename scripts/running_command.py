@@ -103,13 +103,22 @@ def _command(process: int) -> str:
 
 def _processes(sessions: set[int], folder: Path) -> list[int]:
     named = re.compile(re.escape(os.fsencode(folder)) + rb"(?![\w.-])")
-    found = []
+    found, callers = [], _callers()
     for path in Path("/proc").glob("[0-9]*"):
         try:
             state, _, _, session, *_ = (path / "stat").read_text().rpartition(")")[2].split()
             of_them = int(session) in sessions or named.search((path / "cmdline").read_bytes())
         except OSError:  # ended in the meantime
             continue
-        if of_them and state != "Z" and int(path.name) != os.getpid():
+        if of_them and state != "Z" and int(path.name) not in callers:
             found.append(int(path.name))
     return found
+
+
+def _callers() -> set[int]:
+    """This process and those that started it, whose commands may name the folder too."""
+    process, callers = os.getpid(), set()
+    while process:
+        callers.add(process)
+        process = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+    return callers

@@ -30,20 +30,27 @@ find_python() {
 install() { "$python" -m pip install -q "$@" >>"$log" 2>&1; }
 
 # The tested versions of everything but torch's own three, which the combination decides.
+pin() {
+    grep -vE '^(torch|torchaudio|torchvision|sympy|networkx)==' scripts/constraints.txt >"$environment/constraints.txt"
+}
+
 make_environment() {
     local which=$1 base=$2
     rm -rf "$environment"
     "$base" -m venv "$environment"
     local -n torch_versions=$which
-    grep -vE '^(torch|torchaudio|torchvision|sympy|networkx)==' scripts/constraints.txt >"$environment/constraints.txt"
-    local pinned=(-c "$environment/constraints.txt")
-    install "${pinned[@]}" pip setuptools wheel cython numpy
-    install "${pinned[@]}" "${torch_versions[@]}"
-    # Nothing installed later may replace the torch of this combination.
+    pin
+    install -c "$environment/constraints.txt" pip setuptools wheel cython numpy \
+        && install -c "$environment/constraints.txt" "${torch_versions[@]}" && touch "$environment/complete"
+}
+
+# Whatever this tree needs by now, which may be more than when the environment was made.
+install_package() {
+    pin
+    # Nothing installed from here on may replace the torch of this combination.
     "$python" -m pip freeze | grep -E '^(torch|torchaudio|torchvision)==' >>"$environment/constraints.txt"
-    install "${pinned[@]}" --no-build-isolation fairseq-fixed
-    install "${pinned[@]}" --no-build-isolation -e '.[fairseq,test]'
-    touch "$environment/complete"
+    install -c "$environment/constraints.txt" --no-build-isolation fairseq-fixed \
+        && install -c "$environment/constraints.txt" --no-build-isolation -e '.[fairseq,test]'
 }
 
 failed=0
@@ -58,6 +65,7 @@ for combination in $combinations; do
         : >"$log"
         make_environment "$which" "$base" || { say "$combination: set-up failed, see $log"; failed=1; continue; }
     fi
+    install_package || { say "$combination: the package could not be installed, see $log"; failed=1; continue; }
     found=$("$python" -c 'import platform, torch; print("Python", platform.python_version(), "torch", torch.__version__)')
     say "$combination: $found"
     "$python" -m pytest -q -p no:cacheprovider "$@" && result=passed || { result=failed; failed=1; }

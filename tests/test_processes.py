@@ -180,6 +180,13 @@ def last_figures(printed: str, subset: str) -> dict[str, str]:
     return dict(part.strip().split(" ", 1) for part in line.split("subset | ")[1].split("|"))
 
 
+def assert_equal_but_for_the_last_digit(figures: dict[str, str], expected: dict[str, str]) -> None:
+    """The batches of two processes are summed in another order than those of one."""
+    assert figures["protocol"] == expected["protocol"]
+    numbers = {name: float(value) for name, value in expected.items() if name != "protocol"}
+    assert {name: float(figures[name]) for name in numbers} == pytest.approx(numbers, rel=2e-5, abs=1e-6)
+
+
 @pytest.mark.slow
 def test_two_processes_keep_one_folder_and_say_so_once(trained):
     folder, printed = trained
@@ -199,7 +206,7 @@ def test_figures_of_a_training_in_two_processes_are_those_of_one_process(trained
     tiny.fairseq_validate(folder / "run" / "checkpoints" / "checkpoint_last.pt", folder / "data", split="valid")
     alone, together = last_figures(capsys.readouterr().out, "valid"), last_figures(printed, "valid")
     assert {"loss", "loss_contrastive", "accuracy", "auc", "brier_micro", "protocol"} < alone.keys()
-    assert {name: together[name] for name in alone} == alone
+    assert_equal_but_for_the_last_digit(together, alone)
 
 
 @pytest.mark.slow

@@ -14,15 +14,15 @@ from running_command import RunningCommand, left_behind, tracebacks  # noqa: E40
 from torture_preparation import files_of  # noqa: E402
 from training_comparison import difference, figures, rows_of  # noqa: E402
 
-FEW = {"training": 4, "preparation": 4, "benchmark": 3}  # kills; 20 where nobody says
+KILLS = {"training": 20, "preparation": 4, "benchmark": 3}  # 20 each where nobody says
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("subject", FEW)
+@pytest.mark.parametrize("subject", KILLS)
 def test_what_is_killed_and_started_again_ends_as_if_nobody_had(subject):
-    command = [sys.executable, tiny.ROOT / "scripts" / "torture.py", f"--{subject}", "-n", str(FEW[subject])]
+    command = [sys.executable, tiny.ROOT / "scripts" / "torture.py", f"--{subject}", "-n", str(KILLS[subject])]
     finished = subprocess.run(command, capture_output=True, text=True, env=tiny.environment())
-    n_kills = FEW[subject]
+    n_kills = KILLS[subject]
     assert finished.stdout.splitlines()[-1] == f"{n_kills} kills, {n_kills} resumed identical", finished.stdout
     assert finished.returncode == 0
 
@@ -57,6 +57,15 @@ def test_processes_that_a_command_leaves_are_counted_and_ended(tmp_path):
     assert left.startswith("processes left behind: 1 (") and "import time; time.sleep(60)" in left
     time.sleep(0.2)
     assert left_behind([run], tmp_path, seconds=0.5) == []
+
+
+def test_whoever_asks_what_is_left_is_not_left_behind(tmp_path):
+    asks = ("import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; "
+            "from running_command import left_behind; print(left_behind([], Path(sys.argv[2]), seconds=0.3))")
+    # The shell that starts it has the folder in its command as well.
+    shell = f"'{sys.executable}' -c \"{asks}\" '{tiny.ROOT / 'scripts'}' '{tmp_path}'; exit $?"
+    finished = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, start_new_session=True)
+    assert finished.stdout == "[]\n", finished
 
 
 def test_a_traceback_is_told_by_what_it_ends_in(tmp_path):
