@@ -19,9 +19,43 @@ class GroupBlocks(NamedTuple):
     filled: Tensor
     place: Tensor
 
-    def gather(self, rows: Tensor) -> Tensor:
-        """(B, D) → (G, S, D)."""
-        return rows.index_select(0, self.index.flatten()).unflatten(0, self.index.shape)
+    @property
+    def has_gaps(self) -> bool:
+        """Whether some group has fewer than S clips."""
+        return self.filled.numel() > len(self.place)
+
+    def lay_out(self, rows: Tensor) -> Tensor:
+        """(B, D) → (G, S, D), zeros where there is no clip."""
+        return _LayOut.apply(rows, self)
+
+    def collect(self, blocks: Tensor) -> Tensor:
+        """(G, S, D) → (B, D)."""
+        return _Collect.apply(blocks, self)
+
+
+class _LayOut(torch.autograd.Function):
+    """Its gradient is the other: each clip stands in one place, so that nothing has to be added up."""
+
+    @staticmethod
+    def forward(ctx, rows: Tensor, blocks: GroupBlocks) -> Tensor:
+        ctx.blocks = blocks
+        laid_out = rows.index_select(0, blocks.index.flatten()).unflatten(0, blocks.index.shape)
+        return laid_out.masked_fill_(~blocks.filled.unsqueeze(2), 0) if blocks.has_gaps else laid_out
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        return _Collect.apply(gradient, ctx.blocks), None
+
+
+class _Collect(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, blocks: Tensor, layout: GroupBlocks) -> Tensor:
+        ctx.layout = layout
+        return blocks.flatten(0, 1).index_select(0, layout.place)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        return _LayOut.apply(gradient, ctx.layout), None
 
 
 def group_blocks(codes: Tensor) -> GroupBlocks:

@@ -27,7 +27,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.modules.group_blocks import group_blocks
+from fairseq_neupronet.modules.dot_pooling import DotInBlocks
+from fairseq_neupronet.modules.group_blocks import GroupBlocks, group_blocks
 
 COSINE_SIGNS = ("similarity", "distance")
 _EPS = 1e-12
@@ -82,7 +83,7 @@ def _attention(*steps: str) -> PoolingFunction:
 
     def pool(clip: Tensor, profile: Tensor, same_profile: Tensor, options: PoolingOptions) -> Tensor:
         gate = torch.softmax(profile, dim=-1) if "profile" in steps else None
-        scale = clip.new_ones(())
+        scale, strangers = None, ~same_profile
         if "cosine" in steps or "dot" in steps:
             product = clip @ profile.mT
             if gate is not None:
@@ -95,18 +96,24 @@ def _attention(*steps: str) -> PoolingFunction:
             cosine = product / norm / clip.norm(dim=-1, keepdim=True).clamp(min=_EPS)
             scale = (cosine if options.cosine_sign == "similarity" else 1 - cosine) / norm
         if "dot" in steps:
-            scores = scale * product / options.temperature
+            scores = (product if scale is None else scale * product) / options.temperature
             # The lowest finite number, not -inf: a row without any member stays finite, and so do its gradients.
-            scores = scores.masked_fill(~same_profile, torch.finfo(scores.dtype).min)
+            scores = scores.masked_fill(strangers, torch.finfo(scores.dtype).min)
             weights = torch.softmax(scores, dim=-1)
         else:
             weights = same_profile / same_profile.sum(-1, keepdim=True).clamp(min=1).to(clip.dtype)
         # A stranger's scale must not turn 0 * inf into NaN, nor a row without members into a uniform softmax.
-        weights = (weights * scale).masked_fill(~same_profile, 0)
+        weights = (weights if scale is None else weights * scale).masked_fill(strangers, 0)
         pooled = weights @ profile
         return pooled if gate is None else pooled + clip * (weights @ gate)
 
-    pool.in_blocks = True
+    def pool_blocks(clip: Tensor, profile: Tensor, blocks: GroupBlocks, options: PoolingOptions) -> Tensor:
+        if steps == ("dot",):
+            return DotInBlocks.apply(clip, profile, blocks, options.temperature)
+        members = blocks.filled.unsqueeze(1).expand(-1, blocks.index.shape[1], -1)
+        return blocks.collect(pool(blocks.lay_out(clip), blocks.lay_out(profile), members, options))
+
+    pool.in_blocks = pool_blocks
     return pool
 
 
@@ -164,19 +171,13 @@ class ProfilePooling(nn.Module):
         The same as :meth:`forward` with the codes' mask. On a CPU many small groups are laid side by side, padded to
         the largest, so that time and memory grow with the number of groups and not with the batch's square.
         """
-        function = POOLINGS[self.pooling]
-        if not getattr(function, "in_blocks", False) or codes.device.type != "cpu":
+        in_blocks = getattr(POOLINGS[self.pooling], "in_blocks", None)
+        if in_blocks is None or codes.device.type != "cpu":
             return self(clip, profile, same_profile_mask(codes))
         blocks = group_blocks(codes)
         if blocks.index.numel() * blocks.index.shape[1] >= len(codes) ** 2:
             return self(clip, profile, same_profile_mask(codes))
-        members = blocks.filled.unsqueeze(1).expand(-1, blocks.index.shape[1], -1)
-
-        def side_by_side(clip: Tensor, profile: Tensor) -> Tensor:
-            pooled = function(blocks.gather(clip), blocks.gather(profile), members, self.options)
-            return pooled.flatten(0, 1).index_select(0, blocks.place)
-
-        return self._pool(clip, profile, side_by_side)
+        return self._pool(clip, profile, lambda *embeddings: in_blocks(*embeddings, blocks, self.options))
 
     def forward(self, clip: Tensor, profile: Tensor, same_profile: Tensor) -> tuple[Tensor, Tensor]:
         """Pool; the mask may be rectangular, so a part of the clips can be pooled over all of them.

@@ -40,8 +40,10 @@ def comparisons(options: Options) -> list[Comparison]:
 
 
 def our_pooling():
+    from fairseq_neupronet.allocator import keep_freed_memory
     from fairseq_neupronet.modules.pooling import ProfilePooling
 
+    keep_freed_memory()  # as trainings do
     clip, profile, codes = _pooled()
     pool = ProfilePooling("dot")
 
