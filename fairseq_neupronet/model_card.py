@@ -140,10 +140,12 @@ def _model(config: dict, state: dict) -> str:
         if config["task"].get("profiling"):
             rows |= {name: model[name] for name in ("grouping", "pooling", "fusion", "head") if name in model}
             rows["profile extractor"] = "pretrained" if model.get("profile_extractor_path") else "trained with the rest"
-        else:
+        elif not config["task"].get("profile_normalize") and config["task"].get("adaptive_batch_norm") is None:
             rows["profiles"] = "none: each clip is heard alone"
     if config["task"].get("profile_normalize"):
         rows["mel bands"] = "normalised over the clips of a profile"
+    if config["task"].get("adaptive_batch_norm") is not None:
+        rows["batch norm"] = "by the statistics of a profile's clips, in evaluation"
     if config["task"].get("two_views"):
         second = "so normalised" if config["task"].get("profile_normalize") else "as it is, too"
         rows["backbones"] = f"two: one hears each clip as it is, the other {second}; log-probabilities are averaged"

@@ -40,8 +40,17 @@ CHANGES = {
         "task.two_views": True,
     },
     "two_backbones": {"task.profiling": False, "task.two_views": True},
+    "adaptive_batch_norm": {"task.profiling": False, "task.adaptive_batch_norm": 30},
+    "two_views_adaptive": {
+        "task.profiling": False, "task.profile_normalize": True, "task.profile_normalize_clips": "random",
+        "task.two_views": True, "task.adaptive_batch_norm": 30,
+    },
     "early_stop": {"task.profiling": True, "criterion.loss_weights": [0.7, 0.3], "checkpoint.patience": 10},
 }  # fmt: skip
+
+
+# What a recipe has to have besides for an ablation to mean something there; vocalsound's backbone has no batch norm.
+WANTS = {name: ("model.backbone=resnet18",) for name in ("adaptive_batch_norm", "two_views_adaptive")}
 
 
 def composed(recipe, *overrides):
@@ -91,7 +100,7 @@ def test_an_ablation_trains_and_validates(data, tmp_path, name):
     """Over the end of an epoch, and by fairseq-validate afterwards."""
     trained = tiny.train(
         "finetuning", "vocalsound", f"ablation={name}", f"task.data={data}", "dataset.batch_size=12",
-        f"hydra.run.dir={tmp_path}/run", cwd=tmp_path,
+        *WANTS.get(name, ()), f"hydra.run.dir={tmp_path}/run", cwd=tmp_path,
     )  # fmt: skip
     assert trained.returncode == 0, trained.stderr
     assert "epoch 002" in trained.stdout

@@ -27,6 +27,19 @@ def test_ties_are_reshuffled_each_epoch_in_training_and_repeat_by_seed(tmp_path)
     assert sorted(data.ordered_indices().tolist()) == list(range(40))
 
 
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_profile_batches_hold_clips_from_all_over_the_profile_where_all_are_of_one_length(tmp_path, epoch):
+    rows = [(f"{n}.npy", 30, f"p{n // 100}") for n in range(400)]
+    tiny.write_split(tmp_path, "train", rows, ["cough"] * 400)
+    data = dataset(read_manifest(tmp_path / "train.tsv"), training=True, clips_per_profile=10)
+    data.set_epoch(epoch)
+    batches = data.batch_by_size(data.ordered_indices(), max_sentences=40)
+    chunks = [batch[batch // 100 == profile] for batch in batches for profile in range(4)]
+    assert [len(chunk) for chunk in chunks] == [10] * 40
+    # Ten places of a hundred, drawn at random, lie 82 apart on average; neighbours in the manifest 9.
+    assert 70 < np.mean([np.ptp(chunk) for chunk in chunks]) < 90
+
+
 def test_ten_clips_in_batches_of_eight_are_all_seen(ten_clips):
     """fairseq's own batching loses clips, see the next test."""
     data = dataset(ten_clips)

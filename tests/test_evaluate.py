@@ -164,6 +164,35 @@ def test_a_model_without_profiles_has_no_shuffled_ones(evaluated):
     assert not list((evaluated / "base" / "test").glob("*shuffled*"))
 
 
+def test_batch_norm_adapts_in_a_model_that_was_trained_before_that_was_an_option(trained, tmp_path):
+    state = torch.load(trained / "base.pt", weights_only=True)
+    config = OmegaConf.create(state["cfg"])
+    config.model.backbone = "resnet18"
+    task = tasks.setup_task(config.task)
+    model = task.build_model(config.model)
+    for norm in model.backbone.modules():
+        if isinstance(norm, torch.nn.BatchNorm2d):
+            norm.running_mean.normal_()
+    state |= {"cfg": OmegaConf.to_container(config), "model": model.state_dict()}
+    torch.save(state, trained / "later.pt")
+    del state["cfg"]["task"]["adaptive_batch_norm"]
+    torch.save(state, trained / "earlier.pt")
+    state["cfg"]["task"]["adaptive_batch_norm"] = 2.0
+    torch.save(state, trained / "adaptive.pt")
+
+    protocols = ("single", "full", "enrol-2")
+    for name, options in {"later": ["--adaptive-batch-norm", "2"], "earlier": ["--adaptive-batch-norm", "2"],
+                          "adaptive": [], "plain": []}.items():  # fmt: skip
+        checkpoint = "later" if name == "plain" else name
+        assert evaluate(trained, tmp_path / name, checkpoint, *options, protocols=protocols) == 0
+    assert rows_of(tmp_path / "later") == rows_of(tmp_path / "earlier") == rows_of(tmp_path / "adaptive")
+    assert (tmp_path / "later" / "test" / "full+shuffled_profiles").exists()
+    assert not (tmp_path / "plain" / "test" / "full+shuffled_profiles").exists()
+    for protocol in protocols:
+        found, plain = (predictions(tmp_path / name / "test" / protocol)[1] for name in ("later", "plain"))
+        assert (np.abs(found - plain).max() > 1e-3) == (protocol != "single")
+
+
 def test_clips_short_of_enrolment_are_reported(trained, evaluated):
     profiles = [line.split("\t")[3] for line in (trained / "data" / "test.tsv").read_text().splitlines()[1:]]
     short = sum(profiles.count(profile) < 3 for profile in profiles)

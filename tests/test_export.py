@@ -17,6 +17,7 @@ from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.inference import exporting
 from fairseq_neupronet.inference.graph_features import GraphFeatures
 
+needs_export = pytest.mark.skipif(not exporting.can_export(), reason="torch before 2.9")
 CNN = {"model": spoken.EFFICIENTNET}
 SMALL_CNN = {"model": {"backbone": "resnet18"}}
 PROFILES = {"profiling": True}
@@ -69,6 +70,7 @@ def test_silence_has_features_in_the_graph_too():
     assert (GraphFeatures(recipe)(torch.zeros(2, 4000)) == 0).all()
 
 
+@needs_export
 @pytest.mark.parametrize(("options", "inside"), [
     (PROFILES | {"padding": "batch"}, True), (SMALL_CNN, True),
     # Untrained, its outputs differ by more than export allows, which then refuses; a trained one differs by 7e-5.
@@ -106,10 +108,15 @@ def test_onnx_says_what_the_model_says(sounds, tmp_path, options, inside):
         np.testing.assert_allclose(found[f"arr_{number}"], row, atol=1e-4)
 
 
+@needs_export
 @pytest.mark.parametrize(("options", "inside"), [
     (PROFILES | {"padding": "batch"}, False),
     (SMALL_CNN | {"profile_normalize": True, "profile_normalize_prior": 5.0, "normalize": True}, True),
     (SMALL_CNN | {"profile_normalize": True, "profile_normalize_prior": 5.0, "two_views": True}, False),
+    (SMALL_CNN | {"adaptive_batch_norm": 2.0}, False),
+    pytest.param(SMALL_CNN | {"adaptive_batch_norm": 2.0, "profile_normalize": True, "two_views": True}, False,
+                 marks=pytest.mark.slow),
+    pytest.param(PROFILES | SMALL_CNN | {"adaptive_batch_norm": 2.0}, False, marks=pytest.mark.slow),
     pytest.param(PROFILES, True, marks=pytest.mark.slow), pytest.param(CNN, False, marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_pt2_says_what_the_model_says(sounds, tmp_path, options, inside):
@@ -121,6 +128,7 @@ def test_pt2_says_what_the_model_says(sounds, tmp_path, options, inside):
     assert json.loads(about["neupronet.json"])["features"] == tiny.RECIPE
 
 
+@needs_export
 def test_a_model_of_bfloat16_is_written_in_float32(sounds, tmp_path):
     model = trained(tmp_path, sounds, **SMALL_CNN, bfloat16=True)
     exporting.export(model, tmp_path / "model.pt2", "pt2", False)
@@ -137,6 +145,7 @@ def test_a_model_of_bfloat16_is_written_in_float32(sounds, tmp_path):
     assert np.abs(logits.numpy() - model.predict(clip)[0].logits).max() > 1e-3
 
 
+@needs_export
 def test_a_graph_that_differs_is_not_written(sounds, tmp_path, monkeypatch):
     model = trained(tmp_path, sounds, **SMALL_CNN)
     monkeypatch.setattr("fairseq_neupronet.inference.graph_features.filter_bank",
@@ -146,8 +155,17 @@ def test_a_graph_that_differs_is_not_written(sounds, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]
 
 
+@needs_export
 def test_a_missing_library_is_named(sounds, tmp_path, monkeypatch):
     model = trained(tmp_path, sounds, **SMALL_CNN)
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(InputError, match="needs onnxscript.*export"):
         exporting.export(model, tmp_path / "model.onnx", "onnx", True)
+
+
+def test_an_older_torch_is_told_which_one_it_takes(sounds, tmp_path, monkeypatch):
+    model = trained(tmp_path, sounds)
+    monkeypatch.setattr(torch.export, "export", lambda module, args, kwargs=None, *, dynamic_shapes=None: None)
+    with pytest.raises(InputError, match=r"export needs torch 2\.9 or newer, and this is \d"):
+        exporting.export(model, tmp_path / "model.pt2", "pt2", features_inside=False)
+    assert not (tmp_path / "model.pt2").exists()

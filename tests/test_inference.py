@@ -24,6 +24,11 @@ MODELS = {
     "cmvn": {"model": spoken.EFFICIENTNET, **NORMALIZED},
     "two_views": {"model": spoken.EFFICIENTNET, "two_views": True, **NORMALIZED},
     "two_backbones": {"model": spoken.EFFICIENTNET, "two_views": True},
+    "adaptive": {"model": spoken.EFFICIENTNET, "adaptive_batch_norm": 3.0},
+    "adaptive_views": {
+        "model": spoken.EFFICIENTNET, "adaptive_batch_norm": 3.0, "two_views": True, **NORMALIZED,
+    },
+    "adaptive_profiles": {"profiling": True, "model": spoken.EFFICIENTNET, "adaptive_batch_norm": 3.0},
     "cmvn_profiles": {"profiling": True, **NORMALIZED},
     "alone": {"profiling": True, "model": {"grouping": "none"}, "protocol": "single"},
     "whole_split": {"profiling": True, "model": {"grouping": "whole_split", "auto_encoder": True}},
@@ -87,7 +92,8 @@ def test_clips_are_cut_and_normalised_as_in_evaluation(trained, sounds):
         np.testing.assert_allclose(windowed[name].logits[0], expected[name], rtol=1e-6, atol=2e-6)
 
 
-@pytest.mark.parametrize("name", ["profiles", "cnn_profiles", "cmvn", "two_views", "cmvn_profiles", "whole_split"])
+@pytest.mark.parametrize("name", ["profiles", "cnn_profiles", "cmvn", "two_views", "cmvn_profiles", "whole_split",
+                                  "adaptive", "adaptive_views", "adaptive_profiles"])  # fmt: skip
 def test_with_all_clips_of_the_profile_it_is_protocol_full(trained, sounds, name):
     task, network, model = trained(name)
     expected = spoken.evaluate(task, network, "full")
@@ -110,6 +116,55 @@ def test_with_the_others_enrolled_it_is_protocol_full_too(trained, sounds, name)
             model.enrol(f"others of {number}", part)
         names.append(f"others of {number}" if others else None)
     assert_same(logits_of(model.predict(files, names)), spoken.evaluate(task, network, "full"))
+
+
+@pytest.mark.parametrize("name", ["profiles", "cmvn", "two_views", "adaptive", "adaptive_profiles"])
+def test_with_what_a_protocol_draws_enrolled_it_is_that_protocol(trained, sounds, name):
+    task, network, model = trained(name)
+    expected = spoken.evaluate(task, network, "enrol-2")
+    dataset = task.dataset("test")
+    offsets, members = dataset.pairs or dataset.grouping.enrolment
+    files = {Path(file).stem: file for file in spoken.files_of_test(sounds)}
+    clips = [files[Path(clip).stem] for clip in dataset.manifest.clips]
+    names = []
+    for number, file in enumerate(clips):
+        others = [clips[other] for other in members[offsets[number] + 1 : offsets[number + 1]]]
+        names.append(f"others of {file}"[-100:] if others else None)
+        if others:
+            model.enrol(names[-1], others)
+    assert_same(logits_of(model.predict(clips, names)), expected)
+
+
+def test_clips_enrolled_in_two_goes_count_as_often_as_there_are(trained, sounds):
+    _, _, model = trained("adaptive")
+    first, second, *_ = spoken.files_of_test(sounds)
+    sums = []
+    for name, parts in {"a": [[first]], "b": [[second]], "both": [[first], [second]]}.items():
+        for part in parts:
+            model.enrol(name, part)
+        sums.append(model.bank[name].sums)
+    np.testing.assert_allclose(sums[0] + sums[1], sums[2])
+    assert [row[0] for row in sums] == [1, 1, 2]
+
+
+@pytest.mark.parametrize(("name", "prior", "said"), [
+    ("base", -1, "is -1, a number of clips is wanted"), ("base", "1e400", "is '1e400', a number"),
+    ("base", float("nan"), "is nan, a number"), ("profiles", 30.0, "its backbone has no batch norm"),
+])  # fmt: skip
+def test_a_file_that_asks_for_batch_norms_that_cannot_adapt_is_refused(trained, tmp_path, name, prior, said):
+    _, _, model = trained(name)
+    state = torch.load(model.checkpoint.path, weights_only=True)
+    state["cfg"]["task"]["adaptive_batch_norm"] = prior
+    torch.save(state, tmp_path / "changed.pt")
+    with pytest.raises(InputError, match=said):
+        fairseq_neupronet.load(tmp_path / "changed.pt")
+
+
+def test_a_large_profile_is_enrolled_in_parts(trained):
+    _, _, model = trained("adaptive")
+    clips = np.random.default_rng(0).normal(size=(130, 6000)).astype(np.float32) * 0.1
+    assert model.enrol("large", list(clips)) == 130
+    assert model.bank["large"].sums[0] == 130 and np.isfinite(model.bank["large"].sums).all()
 
 
 def test_a_file_of_another_rate_and_format_is_heard_alike(trained, sounds, tmp_path):

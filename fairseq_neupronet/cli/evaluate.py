@@ -50,6 +50,9 @@ def add_parser(subparsers) -> None:
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 … (default: cuda if there is one)")
     parser.add_argument("--embeddings", action="store_true", help="also write embeddings.npz")
     parser.add_argument("--no-controls", action="store_true", help="the model's own figures only")
+    parser.add_argument("--adaptive-batch-norm", type=float, metavar="CLIPS",
+                        help="batch-normalise each clip by its group, as task.adaptive_batch_norm=CLIPS does (default: "
+                        "as the checkpoint says)")
     parser.add_argument("--user-dir", metavar="DIR", help="plugin with backbones of your own, as fairseq's --user-dir")
     parser.add_argument("--force", action="store_true",
                         help="write over an earlier evaluation in --out; its other folders stay")
@@ -87,5 +90,6 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         embeddings=arguments.embeddings,
         controls=not arguments.no_controls,
         user_dir=arguments.user_dir,
+        adaptive_batch_norm=arguments.adaptive_batch_norm,
         force=arguments.force,
     ))  # fmt: skip

@@ -16,6 +16,8 @@ inputs
   enrolled (clips, width)          models with profiles: profile embeddings of the clips' profile; none: clips alone
   enrolled_sums (1 + 2 mels,)      models of task.profile_normalize: sums over the enrolled frames of 1, of each band,
                                    of each band's square (float64); zeros: clips alone
+  enrolled_norms (1 + …,)          models of task.adaptive_batch_norm: what neupronet enrol kept of the profile's batch
+                                   norms (float64); zeros: clips alone
 outputs
   logits (batch, classes), and profile (batch, width) for models with profiles: the clips' own, to be enrolled
 lengths

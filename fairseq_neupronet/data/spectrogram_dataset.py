@@ -20,6 +20,7 @@ from fairseq_neupronet.data.spawn_shared import SpawnShared
 from fairseq_neupronet.data.spec_augment import SpecAugment
 from fairseq_neupronet.data.spectrogram import crop, normalize
 from fairseq_neupronet.data.splitmix import uniforms
+from fairseq_neupronet.data.whole_groups import WholeGroups
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.evaluation.grouping import Grouping
 
@@ -30,6 +31,7 @@ _AUGMENT = slice(_CROP + 1, _CROP + 1 + SpecAugment.DRAWS)
 _MIX = slice(_AUGMENT.stop, _AUGMENT.stop + Mixup.DRAWS)
 _WARP = slice(_MIX.stop, _MIX.stop + FrequencyWarp.DRAWS)  # new draws go to the end: those before stay what they were
 _DRAWS = _WARP.stop
+_BATCHES = 1  # the generator that deals clips to profile batches
 
 
 class SpectrogramDataset(SpawnShared, FairseqDataset):
@@ -56,6 +58,7 @@ class SpectrogramDataset(SpawnShared, FairseqDataset):
         batch_clips: clips of a batch of evaluation, whatever is asked for; None: what is asked for.
         pairs: the lists whose members the items are, where :meth:`paired` made them.
         two_views: a batch holds each clip's bands as they are, and below them as the profile normalisation leaves them.
+        together: the groups of evaluation, whole in a batch where there is a grouping; a batch says which they are.
 
     Raises:
         InputError: no clip is long enough, or profile batches without profiles.
@@ -97,6 +100,7 @@ class SpectrogramDataset(SpawnShared, FairseqDataset):
         self.batch_clips: int | None = None
         self.pairs: Enrolment | None = None
         self.two_views = False
+        self.together: WholeGroups | None = None
         self.rows = np.flatnonzero(manifest.frames >= (min_sample_size or 0))
         frames = manifest.frames[self.rows]
         limits = (fixed_frames, max_sample_size, np.iinfo(np.int64).max)
@@ -206,7 +210,7 @@ class SpectrogramDataset(SpawnShared, FairseqDataset):
 
         ``source`` (B, M, F), or (B, 2 M, F) of two views; ``padding_mask`` (B, F) bool, True on padding; ``frames``
         (B,) unpadded ones, an array that stays on the host when the rest goes to a GPU; ``repeats`` as
-        :attr:`repeats`; ``mixed`` with mixup.
+        :attr:`repeats`; ``mixed`` with mixup; ``together`` with whole groups: ``group`` and ``counts`` (B,).
         """
         if not samples:
             return {}
@@ -232,6 +236,8 @@ class SpectrogramDataset(SpawnShared, FairseqDataset):
             batch["target"] = torch.from_numpy(self.targets[rows])
         if mixed is not None:
             batch["mixed"] = mixed
+        if self.together is not None:
+            batch["together"] = self.together.of_batch(ids)
         return batch
 
     def _augmented(self, source: torch.Tensor, lengths: np.ndarray, draws: np.ndarray | None) -> torch.Tensor:
@@ -266,6 +272,8 @@ class SpectrogramDataset(SpawnShared, FairseqDataset):
         lengths = np.full(len(indices), self.fixed_frames) if self.fixed_frames else self.sizes[indices]
         if self.batch_clips is not None:
             return batches_by_length(indices, lengths, None, self.batch_clips)
+        if self.together is not None and self.grouping is not None:
+            return self.together.batches(indices, lengths, max_tokens, max_sentences)
         if self.clips_per_profile is None:
             return batches_by_length(indices, lengths, max_tokens, max_sentences)
         if max_sentences is None:
@@ -276,7 +284,8 @@ class SpectrogramDataset(SpawnShared, FairseqDataset):
                 f"{profiles_per_batch} profiles of {self.clips_per_profile} clips do not fit dataset.batch_size="
                 f"{max_sentences}; lower task.profiles_per_batch or task.clips_per_profile"
             )
-        rng = np.random.default_rng((self.seed, self.epoch))
+        # Not the generator of ordered_indices: of clips of one length it would undo that order, clip by clip.
+        rng = np.random.default_rng((self.seed, self.epoch, _BATCHES))
         profiles = self.manifest.profiles[self.rows[indices]]
         return [indices[batch] for batch in profile_batches(profiles, self.clips_per_profile, profiles_per_batch, rng)]
 

@@ -1,6 +1,6 @@
 """Enrolled profiles: the embeddings of a few clips each, in a file of their own.
 
-Letters: N enrolled clips of all profiles, D embedding width, P profiles, S sums over frames.
+Letters: N enrolled clips of all profiles, D embedding width, P profiles, S sums.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,8 @@ class Profile:
 
     Attributes:
         embeddings: (clips, D); D is 0 for a model that pools none.
-        sums: (S,) float64 of the mel bands, of all clips together; S is 0 for a model that does not normalise by them.
+        sums: (S,) float64 of the mel bands and of what batch norms hear, of all clips together; S is 0 for a model that
+            normalises by neither.
     """
 
     embeddings: Tensor

@@ -5,6 +5,7 @@ Letters: M mel bands, F frames.
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -40,6 +41,8 @@ class Checkpoint:
         normalize: clips have zero mean and unit variance.
         bfloat16: embeddings are computed in bfloat16.
         bands: normalises mel bands by a clip's group; None where the model was trained without.
+        adaptive_batch_norm: how many clips the training's statistics count as, where a group's are taken; None: those
+            of the training alone.
     """
 
     path: Path
@@ -52,17 +55,25 @@ class Checkpoint:
     normalize: bool
     bfloat16: bool
     bands: BandNormalization | None
+    adaptive_batch_norm: float | None = None
 
     @property
     def two_views(self) -> bool:
         """Whether the network hears each clip as it is, and then as ``bands`` leave it."""
         return self.model.two_views
 
+    @property
+    def n_band_sums(self) -> int:
+        """How many numbers are kept of a profile's mel bands."""
+        return self.bands.n_sums if self.bands else 0
+
     def digest(self) -> str:
         """SHA-256 of everything that an embedding depends on, in hexadecimal: weights, recipe, treatment of clips."""
         bands = [self.bands.prior.to_dict(), self.bands.prior_frames] if self.bands else None
         recipe = self.recipe.to_dict() | {"name": ""}
         settings = [recipe, self.fixed_frames, self.most_frames, self.normalize, self.bfloat16, bands]
+        if self.adaptive_batch_norm is not None:
+            settings.append(self.adaptive_batch_norm)
         total = hashlib.sha256(json.dumps(settings).encode())
         for name in sorted(self.weights):
             weight = self.weights[name]
@@ -114,6 +125,7 @@ def read_checkpoint(path: str | Path, recipe=None, data: str | Path | None = Non
         normalize=bool(task["normalize"]),
         bfloat16=bool(task["bfloat16"]),
         bands=_band_normalization(path, task, known.get("band_statistics")),
+        adaptive_batch_norm=_adaptive_batch_norm(path, task["adaptive_batch_norm"]),
     )
 
 
@@ -168,6 +180,15 @@ def _band_normalization(path: Path, task: dict, statistics: dict | None) -> Band
         raise InputError(f"{path}: was trained with task.profile_normalize=true and does not hold the training split's "
                          "statistics; train it again with this version")
     return BandNormalization(BandStatistics.from_dict(statistics), float(task["profile_normalize_prior"]))
+
+
+def _adaptive_batch_norm(path: Path, prior) -> float | None:
+    if prior is None:
+        return None
+    if not isinstance(prior, int | float) or not 0 <= prior < math.inf:
+        raise InputError(f"{path}: its task.adaptive_batch_norm is {prior!r}, a number of clips is wanted; the file is "
+                         "damaged or was not written by this package")
+    return float(prior)
 
 
 def _recipe(path: Path, stored: dict | None, given, n_mels: int) -> FeatureRecipe:

@@ -36,9 +36,9 @@ def enrol(classifier: Classifier, bank: Bank, name: str, sounds: Sequence[Sound]
     clips = [event for event in events if isinstance(event, Clip)]
     if not clips:
         raise InputError(f"profile {name!r}: no sound is given; enrol one clip at least")
-    sums = sum((clip.sums for clip in clips), np.zeros(bank.n_sums))
-    if checkpoint.bands:
-        classifier.embed_normalized(clips, [bank.get(name).sums + sums] * len(clips))
+    sums = sum((clip.sums for clip in clips), np.zeros(checkpoint.n_band_sums))
+    of_bands = bank.get(name).sums[: checkpoint.n_band_sums] + sums
+    sums = np.concatenate([sums, classifier.embed_joining(clips, of_bands)])
     embeddings = [clip.profile for clip in clips] if classifier.pools else [torch.zeros(0)] * len(clips)
     bank.add(name, Profile(torch.stack(embeddings), sums))
     return len(clips)

@@ -1,5 +1,6 @@
 """A trained model as a file that runs without this package: ONNX, or torch's own ``pt2``."""
 
+import inspect
 import json
 import os
 import tempfile
@@ -21,6 +22,8 @@ from fairseq_neupronet.inference.model import TrainedModel
 FORMATS = ("onnx", "pt2")
 TOLERANCE = 1e-4  # of the largest number of an output, and of 1 where that is smaller
 METADATA = "neupronet"
+# torch cannot prove that a number of frames after a division, of two or more, is never one.
+_DEFERRED = "prefer_deferred_runtime_asserts_over_guards"
 _LEAST_FRAMES = 32  # of graphs without a fixed length: an EfficientNet's input is padded to so many
 
 
@@ -38,8 +41,12 @@ def export(model: TrainedModel, path: str | Path, form: str, features_inside: bo
         The largest difference of a logit or a profile embedding.
 
     Raises:
-        InputError: onnx, onnxscript or onnxruntime is missing; or a graph that differs by more than :data:`TOLERANCE`.
+        InputError: a torch before 2.9; onnx, onnxscript or onnxruntime is missing; or a graph that differs by more
+            than :data:`TOLERANCE`.
     """
+    if not can_export():
+        raise InputError(f"neupronet export needs torch 2.9 or newer, and this is {torch.__version__}; upgrade torch "
+                         "where you export (the checkpoint may come from any)")
     digest = model.digest
     model = model.in_float32()
     graph = Graph(model.checkpoint, model.network, features_inside, model.pools).eval()
@@ -48,11 +55,7 @@ def export(model: TrainedModel, path: str | Path, form: str, features_inside: bo
     if form == "onnx":
         _require_onnx()
     with torch.no_grad():
-        program = torch.export.export(
-            graph, probes[0], dynamic_shapes=_dynamic_shapes(graph),
-            # torch cannot prove that a number of frames after a division, of two or more, is never one.
-            prefer_deferred_runtime_asserts_over_guards=True,
-        )  # fmt: skip
+        program = torch.export.export(graph, probes[0], dynamic_shapes=_dynamic_shapes(graph), **{_DEFERRED: True})
     with tempfile.TemporaryDirectory(dir=Path(path).resolve().parent) as folder:
         whole = Path(folder) / f"model.{form}"
         run = writing(program, graph, whole, json.dumps(describe(model, graph, digest)))
@@ -111,13 +114,28 @@ def _probes(model: TrainedModel, graph: Graph) -> list[tuple[Tensor, ...]]:
             bands = model.checkpoint.bands
             frames = torch.randn(model.features.n_mels, 10 * n_enrolled, generator=generator).numpy()
             group.append(torch.from_numpy(bands.sums_of(frames)))
+        if graph.prior_clips is not None:
+            group.append(torch.from_numpy(_norm_sums(model, n_enrolled, generator)))
         probes.append((sound, *group))
     return probes
+
+
+def _norm_sums(model: TrainedModel, n_clips: int, generator: torch.Generator) -> np.ndarray:
+    """What batch norms hear of some clips of noise."""
+    with model.borrowed_bank() as bank:
+        if n_clips:
+            model.enrol("noise", list(torch.randn(n_clips, model.features.sample_rate, generator=generator) * 0.1))
+        return bank.get("noise").sums[model.checkpoint.n_band_sums :]
 
 
 def _least_samples(graph: Graph) -> int:
     more_frames = 0 if graph.fixed_frames else _LEAST_FRAMES - 2
     return graph.features.least_samples + more_frames * graph.features.recipe.hop_length
+
+
+def can_export() -> bool:
+    """Whether this torch makes a graph of clips of any length."""
+    return _DEFERRED in inspect.signature(torch.export.export).parameters
 
 
 def _dynamic_shapes(graph: Graph) -> tuple:
@@ -126,7 +144,8 @@ def _dynamic_shapes(graph: Graph) -> tuple:
         sound = {0: batch, 1: Dim("samples", min=_least_samples(graph))}
     else:
         sound = {0: batch, 2: Dim("frames", min=2 if graph.fixed_frames else _LEAST_FRAMES)}
-    group = [{0: Dim("clips", min=0)}] * graph.pools + [{}] * (graph.prior_frames is not None)
+    n_sums = (graph.prior_frames is not None) + (graph.prior_clips is not None)
+    group = [{0: Dim("clips", min=0)}] * graph.pools + [{}] * n_sums
     return (sound, tuple(group)) if group else (sound,)
 
 
@@ -159,7 +178,7 @@ def _expected(model: TrainedModel, graph: Graph, probe: tuple[Tensor, ...]) -> l
     """What the model itself says, by the way that predictions take."""
     checkpoint, (sound, *group) = model.checkpoint, probe
     enrolled = group[0] if graph.pools else torch.zeros(len(sound), 0)
-    sums = group[-1].numpy() if checkpoint.bands else np.zeros(0)
+    sums = np.concatenate([np.zeros(0), *(each.numpy() for each in group[int(graph.pools) :])])
     with model.borrowed_bank() as bank:
         name = None
         if len(enrolled) or sums.any():

@@ -1,7 +1,10 @@
 """A trained model as one graph: from spectrograms or waveforms, and what is enrolled, to logits.
 
-Letters: B clips, N samples, M mel bands, F frames, E enrolled clips, D embedding width, K classes, S sums of bands.
+Letters: B clips, N samples, M mel bands, F frames, E enrolled clips, D embedding width, K classes, S and T sums of mel
+bands and of batch norms.
 """
+
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +12,7 @@ from torch import Tensor, nn
 from fairseq_neupronet.data.band_statistics import LEAST_DEVIATION
 from fairseq_neupronet.inference.checkpoint import Checkpoint
 from fairseq_neupronet.inference.graph_features import GraphFeatures, padded
+from fairseq_neupronet.modules.adaptive_batch_norm import adapted_to_sums
 from fairseq_neupronet.modules.network import NeuProNet
 
 _NORMALIZE_EPS = 1e-5  # of data.spectrogram.normalize
@@ -29,6 +33,7 @@ class Graph(nn.Module):
         self.features = GraphFeatures(checkpoint.recipe) if features_inside else None
         self.fixed_frames = checkpoint.fixed_frames
         self.normalize, self.two_views = checkpoint.normalize, checkpoint.two_views
+        self.prior_clips = checkpoint.adaptive_batch_norm
         self.prior_frames = None
         if checkpoint.bands:
             self.prior_frames = checkpoint.bands.prior_frames
@@ -39,7 +44,8 @@ class Graph(nn.Module):
     def input_names(self) -> list[str]:
         """Of :meth:`forward`'s arguments."""
         names = ["spectrogram" if self.features is None else "waveform"]
-        return names + ["enrolled"] * self.pools + ["enrolled_sums"] * (self.prior_frames is not None)
+        names += ["enrolled"] * self.pools + ["enrolled_sums"] * (self.prior_frames is not None)
+        return names + ["enrolled_norms"] * (self.prior_clips is not None)
 
     @property
     def output_names(self) -> list[str]:
@@ -52,7 +58,8 @@ class Graph(nn.Module):
         Args:
             sound: (B, M, F) or (B, N).
             group: ``enrolled`` (E, D), profile embeddings, for models that pool them; ``enrolled_sums`` (S,) float64,
-                for models that normalise mel bands. No rows, and zeros, hear each clip alone.
+                for models that normalise mel bands; ``enrolled_norms`` (T,) float64, for those whose batch norms adapt.
+                No rows, and zeros, hear each clip alone.
 
         Returns:
             Logits (B, K); and the clips' own profile embeddings (B, D), to be enrolled, for models that pool them.
@@ -67,11 +74,12 @@ class Graph(nn.Module):
             spectrogram = _normalized(spectrogram, heard)
         as_it_is = spectrogram
         if self.prior_frames is not None:
-            spectrogram = self._normalize_bands(spectrogram, heard, group[-1])
+            spectrogram = self._normalize_bands(spectrogram, heard, group[int(self.pools)])
         if self.two_views:
             spectrogram = torch.cat([as_it_is, spectrogram], dim=1)
         padding = (~heard).unsqueeze(0).expand(spectrogram.shape[0], -1)
-        clip, profile = self.network.embed(spectrogram, padding)
+        with self._adapted(group):
+            clip, profile = self.network.embed(spectrogram, padding)
         if not self.pools:
             same = None
             if profile is not None:
@@ -80,6 +88,11 @@ class Graph(nn.Module):
         enrolled = group[0]
         joined = torch.cat([_own(profile), torch.ones_like(profile[:, :1] @ enrolled[:, :1].mT, dtype=torch.bool)], 1)
         return self.network.classify(clip, torch.cat([profile, enrolled]), joined).logits, profile
+
+    def _adapted(self, group: tuple[Tensor, ...]) -> AbstractContextManager:
+        if self.prior_clips is None:
+            return nullcontext()
+        return adapted_to_sums(self.network.backbone, group[-1].unsqueeze(0), self.prior_clips)
 
     def _normalize_bands(self, spectrogram: Tensor, heard: Tensor, enrolled_sums: Tensor) -> Tensor:
         """See :meth:`~fairseq_neupronet.data.band_statistics.BandSums.statistics`; padding is and stays 0."""

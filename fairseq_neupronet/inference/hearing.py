@@ -1,6 +1,7 @@
 """From files and arrays to embeddings, in batches of clips that may come from many files."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.inference.checkpoint import Checkpoint
 from fairseq_neupronet.inference.clips import Windows, collate, hear
 from fairseq_neupronet.inference.results import Unreadable
+from fairseq_neupronet.modules.adaptive_batch_norm import adapted_to_groups, adapted_to_sums
 from fairseq_neupronet.modules.network import NeuProNet
 from fairseq_neupronet.modules.precision import autocast
 from fairseq_neupronet.modules.two_views import VIEWS
@@ -29,6 +31,7 @@ class Clip:
         start, end: seconds.
         spectrogram: (M, F); goes once it is embedded.
         sums: (S,) of its mel bands, where the model normalises by them; otherwise (0,).
+        norm_sums: of what batch norms see of its group, where the model adapts to them; None for a clip alone.
         clip, profile: (D,) embeddings of the clip alone.
         pooled, fused, logits: (D,), (U,) and (K,), of the clip in its group.
     """
@@ -38,6 +41,7 @@ class Clip:
     end: float
     spectrogram: np.ndarray | None
     sums: np.ndarray
+    norm_sums: np.ndarray | None = None
     clip: Tensor | None = None
     profile: Tensor | None = None
     pooled: Tensor | None = None
@@ -135,13 +139,39 @@ def embed(checkpoint: Checkpoint, network: NeuProNet, clips: list[Clip]) -> None
     for clip in clips:
         by_length.setdefault(checkpoint.fixed_frames or clip.spectrogram.shape[1], []).append(clip)
     for group in by_length.values():
-        spectrograms = [clip.spectrogram for clip in group]
-        if checkpoint.two_views and not checkpoint.bands:
-            spectrograms = [np.vstack([spectrogram] * VIEWS) for spectrogram in spectrograms]
-        source, padding = collate(checkpoint, spectrograms)
-        with autocast(checkpoint.bfloat16, source.device):
-            clip_embeddings, profile_embeddings = network.embed(source, padding)
-        for number, clip in enumerate(group):
-            clip.clip, clip.spectrogram = clip_embeddings[number].float(), None
-            if profile_embeddings is not None:
-                clip.profile = profile_embeddings[number].float()
+        with _adapted(checkpoint, network, group):
+            _embed_at_once(checkpoint, network, group)
+
+
+@torch.no_grad()
+def embed_group(checkpoint: Checkpoint, network: NeuProNet, clips: list[Clip]) -> np.ndarray:
+    """Fill in the embeddings of the clips of one group, whose batch norms adapt to them; returns their sums.
+
+    The clips share a pass: those of other lengths are padded to the longest where the model has no length of its own.
+    """
+    group, counts = torch.zeros(len(clips), dtype=torch.long), torch.ones(len(clips), dtype=torch.bool)
+    with adapted_to_groups(network.backbone, group, counts, checkpoint.adaptive_batch_norm) as found:
+        _embed_at_once(checkpoint, network, clips)
+    return torch.cat(found, dim=1)[0].numpy()
+
+
+def _adapted(checkpoint: Checkpoint, network: NeuProNet, clips: list[Clip]) -> AbstractContextManager:
+    known = [clip.norm_sums for clip in clips if clip.norm_sums is not None]
+    if not known:
+        return nullcontext()
+    alone = np.zeros_like(known[0])
+    sums = np.stack([alone if clip.norm_sums is None else clip.norm_sums for clip in clips])
+    return adapted_to_sums(network.backbone, torch.from_numpy(sums), checkpoint.adaptive_batch_norm)
+
+
+def _embed_at_once(checkpoint: Checkpoint, network: NeuProNet, clips: list[Clip]) -> None:
+    spectrograms = [clip.spectrogram for clip in clips]
+    if checkpoint.two_views and not checkpoint.bands:
+        spectrograms = [np.vstack([spectrogram] * VIEWS) for spectrogram in spectrograms]
+    source, padding = collate(checkpoint, spectrograms)
+    with autocast(checkpoint.bfloat16, source.device):
+        clip_embeddings, profile_embeddings = network.embed(source, padding)
+    for number, clip in enumerate(clips):
+        clip.clip, clip.spectrogram = clip_embeddings[number].float(), None
+        if profile_embeddings is not None:
+            clip.profile = profile_embeddings[number].float()

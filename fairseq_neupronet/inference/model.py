@@ -74,7 +74,7 @@ class TrainedModel:
     @property
     def uses_profiles(self) -> bool:
         """Whether the model hears a clip with its group."""
-        return self.pools or self.checkpoint.bands is not None
+        return self.pools or self.checkpoint.bands is not None or self._classifier.adapts
 
     @property
     def pools(self) -> bool:
@@ -98,9 +98,8 @@ class TrainedModel:
     @property
     def bank(self) -> Bank:
         if self._bank is None:
-            bands = self.checkpoint.bands
             width = self.checkpoint.model.decoder_embed_dim if self.pools else 0
-            self._bank = Bank(self.digest, width, bands.n_sums if bands else 0)
+            self._bank = Bank(self.digest, width, self._classifier.n_sums)
         return self._bank
 
     @contextlib.contextmanager
@@ -113,11 +112,13 @@ class TrainedModel:
             self._bank = own
 
     def enrol(self, name: str, sounds: Sound | Sequence[Sound], *, sample_rate: int | None = None) -> int:
-        """Add clips to a profile, which begins with them where it is new. Only embeddings are kept, and for models of
-        ``task.profile_normalize`` sums over the frames of each mel band.
+        """Add clips to a profile, which begins with them where it is new. Only embeddings are kept, for models of
+        ``task.profile_normalize`` sums over the frames of each mel band, and for those of ``task.adaptive_batch_norm``
+        sums over what each batch norm hears of the clips of one call.
 
-        A model that both pools profiles and normalises by them embeds a clip as the profile is when the clip is
-        enrolled; evaluation, which has the sound at hand, embeds it as the profile is with the clip to be labelled.
+        A model that normalises mel bands by profiles and also pools them, or adapts batch norms to them, hears a clip
+        as the profile is when the clip is enrolled; evaluation, which has the sound at hand, hears it as the profile is
+        with the clip to be labelled.
 
         Args:
             name: of the profile.

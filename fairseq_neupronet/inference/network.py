@@ -7,6 +7,7 @@ from pathlib import Path
 from fairseq_neupronet.backbones.plain_transformer import PlainTransformer
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.inference.checkpoint import Checkpoint
+from fairseq_neupronet.modules.adaptive_batch_norm import has_batch_norm
 from fairseq_neupronet.modules.build import build_network
 from fairseq_neupronet.modules.network import NeuProNet
 
@@ -24,6 +25,9 @@ def load_network(checkpoint: Checkpoint) -> NeuProNet:
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"{checkpoint.path}: its weights do not fit its configuration ({reason}); was it made by "
                          "another version of this package?") from None
+    if checkpoint.adaptive_batch_norm is not None and not has_batch_norm(network.backbone):
+        raise InputError(f"{checkpoint.path}: task.adaptive_batch_norm is set, and its backbone has no batch norm; the "
+                         "file was not written by this package")
     return network.eval().requires_grad_(False)
 
 

@@ -1,7 +1,9 @@
 """fairseq task ``spectrogram_finetuning``: labelled spectrograms, evaluated under a named protocol."""
 
 import logging
+import math
 import zlib
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Optional  # fairseq's argument parser reads these forms only
@@ -24,9 +26,11 @@ from fairseq_neupronet.data.manifest import Manifest
 from fairseq_neupronet.data.packed import ClipNames
 from fairseq_neupronet.data.recordings import read_recordings
 from fairseq_neupronet.data.spectrogram_dataset import SpectrogramDataset
+from fairseq_neupronet.data.whole_groups import WholeGroups
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.evaluation.metrics import metric_names
 from fairseq_neupronet.evaluation.protocols import Protocol, group_clips
+from fairseq_neupronet.modules.adaptive_batch_norm import adapted_to_groups, has_batch_norm
 from fairseq_neupronet.modules.profile_bank import embed_split
 from fairseq_neupronet.tasks.spectrogram_pretraining import SpectrogramPretrainingTask, SpectrogramTaskConfig, _agree
 from fairseq_neupronet.tasks.subset_evaluation import SubsetEvaluation
@@ -53,6 +57,12 @@ class SpectrogramFinetuningConfig(SpectrogramTaskConfig):
         metadata={"help": "a seed that permutes the profiles among the clips of each split: groups of the same sizes, "
                   "of the wrong clips; a control"},
     )  # fmt: skip
+    adaptive_batch_norm: Optional[float] = field(
+        default=None,
+        metadata={"help": "evaluation: each clip is batch-normalised by the statistics of its group, or under enrol-N "
+                  "of the N others, weighed against those of the training as if that gave so many clips; 30 is a good "
+                  "number, unset: those of the training alone"},
+    )  # fmt: skip
     two_views: bool = field(
         default=False,
         metadata={"help": "two backbones hear each clip: one as it is, the other as profile_normalize leaves it "
@@ -71,6 +81,8 @@ class SpectrogramFinetuningTask(SpectrogramPretrainingTask):
     def __init__(self, cfg: SpectrogramFinetuningConfig):
         super().__init__(cfg)
         Protocol.parse(cfg.protocol)
+        if cfg.adaptive_batch_norm is not None and not 0 <= cfg.adaptive_batch_norm < math.inf:
+            raise InputError(f"task.adaptive_batch_norm={cfg.adaptive_batch_norm}: give clips from 0 up")
         self.evaluation = SubsetEvaluation(self)
         self._valid_steps = 0
         self._training_batches: tuple[SpectrogramDataset, tuple, dict] | None = None
@@ -127,6 +139,10 @@ class SpectrogramFinetuningTask(SpectrogramPretrainingTask):
             )
         return targets
 
+    @property
+    def needs_profiles(self) -> bool:
+        return super().needs_profiles or self.cfg.adaptive_batch_norm is not None
+
     def read_manifest(self, split: str) -> Manifest:
         manifest = super().read_manifest(split)
         seed = self.cfg.shuffle_profiles
@@ -148,11 +164,9 @@ class SpectrogramFinetuningTask(SpectrogramPretrainingTask):
             return
         keys = recording = None
         if protocol.kind == "enrol":
-            manifest, rows = dataset.manifest, dataset.rows
-            name_of = ClipNames(manifest.root)
-            keys = path_keys(name_of(manifest.clips[row]) for row in rows.tolist())
+            manifest, keys = dataset.manifest, _path_keys(dataset)
             recording = read_recordings(manifest.path.with_suffix(".recording"), manifest)
-            recording = None if recording is None else recording[rows]
+            recording = None if recording is None else recording[dataset.rows]
         dataset.grouping = group_clips(
             protocol, dataset.profiles, keys=keys, seed=self.cfg.protocol_seed, recording=recording
         )
@@ -160,9 +174,12 @@ class SpectrogramFinetuningTask(SpectrogramPretrainingTask):
     def build_dataset(self, split: str) -> SpectrogramDataset:
         dataset = super().build_dataset(split)
         dataset.two_views = self.cfg.two_views
-        heard_in_groups = self.cfg.profiling and self.cfg.profile_normalize and not dataset.training
+        adapts = self.cfg.adaptive_batch_norm is not None and not dataset.training
+        heard_in_groups = adapts or (self.cfg.profiling and self.cfg.profile_normalize and not dataset.training)
         if heard_in_groups and dataset.grouping is not None and dataset.grouping.enrolment is not None:
-            return dataset.paired()
+            dataset = dataset.paired()
+        if adapts:
+            dataset.together = _heard_together(dataset)
         return dataset
 
     # ---- model -----------------------------------------------------------------------------------------------
@@ -183,6 +200,11 @@ class SpectrogramFinetuningTask(SpectrogramPretrainingTask):
 
     def build_model(self, cfg, from_checkpoint: bool = False):
         model = super().build_model(cfg, from_checkpoint)
+        if self.cfg.adaptive_batch_norm is not None and not has_batch_norm(model.backbone):
+            raise InputError(
+                f"task.adaptive_batch_norm={self.cfg.adaptive_batch_norm}: model.backbone={cfg.backbone} has no batch "
+                "norm that could be adapted; take an efficientnet or a resnet, or leave it out"
+            )
         if from_checkpoint:
             return model
         if cfg.backbone_path:
@@ -229,11 +251,17 @@ class SpectrogramFinetuningTask(SpectrogramPretrainingTask):
 
     def valid_step(self, sample, model, criterion):
         self.evaluation.network, self.evaluation.criterion = model, criterion
-        loss, sample_size, log = super().valid_step(sample, model, criterion)
+        with self._adapted(model, sample):
+            loss, sample_size, log = super().valid_step(sample, model, criterion)
         if log:
             log["_step"] = self._valid_steps
         self._valid_steps += 1
         return loss, sample_size, log
+
+    def _adapted(self, model, sample: dict) -> AbstractContextManager:
+        if "together" not in sample:
+            return nullcontext()
+        return adapted_to_groups(model.backbone, **sample["together"], prior=self.cfg.adaptive_batch_norm)
 
     @staticmethod
     def logging_outputs_can_be_summed(criterion) -> bool:
@@ -251,3 +279,16 @@ class SpectrogramFinetuningTask(SpectrogramPretrainingTask):
             self.evaluation.add(logging_outputs)
         else:
             super().reduce_metrics(logging_outputs, criterion)
+
+
+def _path_keys(dataset: SpectrogramDataset) -> np.ndarray:
+    name_of = ClipNames(dataset.manifest.root)
+    return path_keys(name_of(dataset.manifest.clips[row]) for row in dataset.rows.tolist())
+
+
+def _heard_together(dataset: SpectrogramDataset) -> WholeGroups:
+    if dataset.pairs is not None:
+        return WholeGroups.of_lists(dataset.pairs)
+    if dataset.grouping is None:
+        return WholeGroups.of_batches(dataset.profiles)
+    return WholeGroups.of_partition(dataset.grouping.codes, lambda: _path_keys(dataset))

@@ -26,6 +26,7 @@ class Plan:
         embeddings: write them too.
         controls: evaluate them too.
         user_dir: a plugin to import first.
+        adaptive_batch_norm: ``task.adaptive_batch_norm``; None: the checkpoint's.
     """
 
     path: Path
@@ -40,11 +41,13 @@ class Plan:
     embeddings: bool
     controls: bool
     user_dir: str | None
+    adaptive_batch_norm: float | None = None
 
     @classmethod
     def of(cls, path: str, data: str, out: str, subsets: str, protocols: str, seed: int | None = None,
            batch_size: int = 128, workers: int = 1, device: str | None = None, embeddings: bool = False,
-           controls: bool = True, user_dir: str | None = None, force: bool = False) -> "Plan":
+           controls: bool = True, user_dir: str | None = None, adaptive_batch_norm: float | None = None,
+           force: bool = False) -> "Plan":
         """Check the arguments of the command line; names are comma-separated.
 
         Raises:
@@ -52,7 +55,7 @@ class Plan:
         """
         plan = cls(Path(path), Path(data), Path(out), _names(subsets, "--subset"),
                    tuple(Protocol.parse(name) for name in _names(protocols, "--protocol")), seed, batch_size, workers,
-                   device, embeddings, controls, user_dir)  # fmt: skip
+                   device, embeddings, controls, user_dir, adaptive_batch_norm)  # fmt: skip
         if not plan.path.is_file():
             raise InputError(f"--path {path}: no such file; give a checkpoint of fine-tuning")
         if not plan.data.is_dir():

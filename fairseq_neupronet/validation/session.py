@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 from fairseq import checkpoint_utils, utils
 from fairseq.logging import metrics
+from omegaconf import OmegaConf
 
 import fairseq_neupronet.tasks  # noqa: F401 (registers the plugin)
 from fairseq_neupronet.errors import InputError
@@ -33,7 +34,11 @@ class Session:
         overrides = {"data": str(plan.data), "results_path": None, "path": None}
         if plan.seed is not None:
             overrides["protocol_seed"] = plan.seed
-        models, config, self.task = checkpoint_utils.load_model_ensemble_and_task([str(plan.path)], overrides)
+        state = checkpoint_utils.load_checkpoint_to_cpu(str(plan.path), overrides)
+        if plan.adaptive_batch_norm is not None:
+            # fairseq's overrides pass over a field that is younger than the checkpoint.
+            OmegaConf.update(state["cfg"], "task.adaptive_batch_norm", plan.adaptive_batch_norm, force_add=True)
+        models, config, self.task = checkpoint_utils.load_model_ensemble_and_task([str(plan.path)], state=state)
         if not isinstance(self.task, SpectrogramFinetuningTask):
             raise InputError(f"--path {plan.path}: is a checkpoint of {config.task._name}; give one of fine-tuning")
         self.model = models[0].eval().to(self.device)
@@ -43,7 +48,12 @@ class Session:
     @property
     def uses_profiles(self) -> bool:
         """Whether a clip's outputs depend on which clips share its profile."""
-        return self.task.cfg.profile_normalize or (self.task.cfg.profiling and self.model.grouping != "none")
+        return self._hears_groups or (self.task.cfg.profiling and self.model.grouping != "none")
+
+    @property
+    def _hears_groups(self) -> bool:
+        """Whether a clip's embedding is another in another group."""
+        return self.task.cfg.profile_normalize or self.task.cfg.adaptive_batch_norm is not None
 
     def begin(self, subset: str, shuffle: int | None = None) -> None:
         """Turn to a subset.
@@ -89,7 +99,7 @@ class Session:
         """Logging outputs of all batches; clips that sound alike under two protocols go through the model once."""
         dataset = self.dataset()
         key = self._subset, dataset.batch_clips
-        if self.task.cfg.profile_normalize or (protocol.kind == "batch" and self._shuffle is not None):
+        if self._hears_groups or (protocol.kind == "batch" and self._shuffle is not None):
             key += str(protocol), self._shuffle
         if key not in self._logs:
             batches = self.task.get_batch_iterator(
