@@ -47,14 +47,16 @@ def run(quick: bool = False, only: list[str] | None = None, listing: bool = Fals
         if listing:
             _list(comparisons)
             return
+        # A plain kill, too, has to end the children and remove the files.
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            # A plain kill, too, has to end the children and remove the files.
-            signal.signal(signal.SIGTERM, signal.default_int_handler)
             machine = describe()
             print(describe_machine(machine), flush=True)
             rows = measure_all(module, comparisons, options, lambda text: print(text, file=sys.stderr, flush=True))
         except KeyboardInterrupt:
             raise InputError("the benchmark was interrupted; its processes are ended and nothing was written") from None
+        finally:
+            signal.signal(signal.SIGTERM, before)
     print(table(rows))
     if json_path is not None:
         write_json(json_path, machine, rows)
