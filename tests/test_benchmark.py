@@ -276,8 +276,11 @@ def test_after_a_sigkill_the_orphans_are_ended_and_the_cells_go_on(config, tmp_p
     process.kill()
     process.wait()
     assert all(start_time(child) for child in children)
+    for lock in out.rglob("lock"):  # as if the kill had come a moment earlier
+        lock.with_name(f".config.yaml.{process.pid}.tmp").write_text("half")
     outcome = run(Benchmark.load(config, out, only={"seed": [1]}, jobs=2))
     assert len(outcome.finished) == 6
+    assert not list(out.rglob("*.tmp"))
     assert not any(start_time(child) for child in children)
     said = capsys.readouterr().out
     assert all(f"ended process {child}" in said for child in children)

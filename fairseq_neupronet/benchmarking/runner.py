@@ -15,6 +15,7 @@ from fairseq_neupronet.benchmarking.locks import CellLock, end_group
 from fairseq_neupronet.benchmarking.plan import Cell
 from fairseq_neupronet.benchmarking.recipes import config_hash
 from fairseq_neupronet.errors import InputError
+from fairseq_neupronet.files import sweep_temporaries
 from fairseq_neupronet.versions import version
 
 _PAUSE = 0.2  # seconds between two looks at the children
@@ -85,6 +86,7 @@ class RunningCell:
             raise
 
     def _prepare(self, say) -> None:
+        sweep_temporaries(self.folder.path)
         if self.folder.is_stale(self._digest):
             say(f"{self.cell.name}: stale, its config or data have changed; it is run again")
             self.folder.clear()
