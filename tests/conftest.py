@@ -1,7 +1,6 @@
 """Fixtures that tests share; sizes and helpers are in tiny.py."""
 
 import shutil
-import signal
 
 import numpy as np
 import pytest
@@ -14,15 +13,6 @@ from fairseq_neupronet.data.manifest import read_manifest
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
     torch.set_num_threads(1)
-
-
-@pytest.fixture(autouse=True)
-def _signals_end_as_they_began():
-    """A handler that a command leaves behind is inherited by the worker processes of whoever called it."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-    before = [signal.getsignal(number) for number in numbers]
-    yield
-    assert [signal.getsignal(number) for number in numbers] == before
 
 
 @pytest.fixture(scope="session")

@@ -125,10 +125,12 @@ def test_the_other_child_ends_with_the_one_that_crashed(options, monkeypatch):
     assert len(started) == 2 and not any(map(alive, started))
 
 
-def test_a_crash_leaves_no_json(tmp_path):
+def test_a_crash_leaves_no_json_and_no_handler_of_signals(tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(InputError, match="row broken"):
         command.run(quick=True, only=["pair", "broken"], json_path=str(tmp_path / "out.json"), module="bench_rows")
     assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
