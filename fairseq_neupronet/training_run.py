@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from fairseq_neupronet.data.manifest import check_files
 from fairseq_neupronet.errors import InputError, sentence_of, show_sentences
 from fairseq_neupronet.evaluation.metrics import ICBHI_METRICS
-from fairseq_neupronet.files import atomic_file
+from fairseq_neupronet.files import atomic_file, sweep_temporaries
 
 _LONGEST_NAME = 180
 _TRI_STAGE_LEAST_UPDATES = 4
@@ -137,6 +137,7 @@ class TrainingRun(Callback):
             return
         if record.is_file():
             print(f"neupronet: resuming {folder}")
+            sweep_temporaries(folder)  # of an attempt that was killed while it wrote its log or its settings
         _write(record, settings, finished=False)
 
     def on_job_end(self, config: DictConfig, job_return, **kwargs) -> None:

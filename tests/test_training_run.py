@@ -101,6 +101,11 @@ def test_the_same_command_resumes_after_an_interruption(place):
     assert json.loads(record.read_text())["finished"] is False
     saved = torch.load(last, weights_only=True)["optimizer_history"][-1]["num_updates"]
     assert saved >= 3
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    half_written = last.with_name(f".training.csv.{ended.pid}.tmp")
+    half_written.write_text("half")
     lines = run_until(arguments, place / "beside", lambda line: updates_of(line) > 0)
     assert any(f"neupronet: resuming {place / 'beside' / 'long'}" in line for line in lines)
+    assert not half_written.exists()
     assert updates_of(lines[-1]) == saved + 1
