@@ -136,10 +136,10 @@ def test_a_batch_holds_whole_groups_as_many_as_fit(max_sentences, max_tokens):
     assert longest == sorted(longest, reverse=True)
 
 
-def evaluated(corpus, protocol, batch_size=8, workers=0, **options):
+def evaluated(corpus, protocol, batch_size=8, workers=0, grouping="in_batch", **options):
     task = tiny.build_task(corpus, **{"protocol": protocol, "adaptive_batch_norm": 2.0} | options)
     torch.manual_seed(3)
-    model = tiny.build_model(task, **CNN).eval()
+    model = tiny.build_model(task, **CNN, grouping=grouping).eval()
     torch.manual_seed(4)
     for norm in model.modules():
         if isinstance(norm, nn.BatchNorm2d):
@@ -172,10 +172,11 @@ def test_alone_a_clip_is_heard_as_without_it(corpus):
     assert (in_group - expected).abs().max() > 1e-2
 
 
-def test_enrolled_are_the_others_and_a_batch_is_its_own_group(corpus):
+@pytest.mark.parametrize("options", [{}, {"profiling": True, "grouping": "none"}], ids=["base", "multibranch"])
+def test_enrolled_are_the_others_and_a_batch_is_its_own_group(corpus, options):
     """Each clip again by the running statistics moved by hand, with torch's own evaluation."""
     for protocol in ("enrol-3", "batch-9"):
-        task, model, found = evaluated(corpus, protocol)
+        task, model, found = evaluated(corpus, protocol, **options)
         dataset = task.datasets["test"]
         plain = tiny.build_task(corpus, protocol="single")
         plain.load_dataset("test")
@@ -198,7 +199,7 @@ def test_enrolled_are_the_others_and_a_batch_is_its_own_group(corpus):
 @torch.no_grad()
 def by_hand(model, clips, clip, group, prior):
     """The logits of a clip when each batch norm, one after the other, has taken in the group's clips."""
-    model = copy.deepcopy(model)
+    untouched = copy.deepcopy(model.state_dict())
 
     def outputs(number):
         return model(**clips[number]).logits[0]
@@ -215,7 +216,9 @@ def by_hand(model, clips, clip, group, prior):
         seen = torch.cat(seen)
         norm.running_mean.lerp_(seen.mean((0, 2, 3)), share)
         norm.running_var.lerp_(seen.var((0, 2, 3), correction=0), share)
-    return outputs(clip)
+    logits = outputs(clip)
+    model.load_state_dict(untouched)
+    return logits
 
 
 @pytest.mark.parametrize("value", [-1.0, float("inf"), float("nan")])

@@ -185,6 +185,13 @@ def test_of_pairs_a_clip_is_there_if_it_is_there_in_its_own_group():
     assert some.own().tolist() == [0, 2] and lists(some.enrolment) == [[0], [2, 3]]
 
 
+def test_alone_a_clip_is_a_group_of_its_own_item():
+    pairs = Grouping.listed(Enrolment(np.array([0, 2, 4, 6]), np.array([0, 1, 1, 2, 2, 0])), 1).paired()
+    for grouping, items in ((pairs, [0, 2, 4]), (Grouping.partition(np.array([5, 5, 3])), [0, 1, 2])):
+        alone = grouping.alone()
+        assert alone.own().tolist() == items and lists(alone.listing) == [[item] for item in items]
+
+
 def test_pooling_does_not_depend_on_order_or_chunk_size():
     generator = torch.Generator().manual_seed(0)
     clip, profile = (torch.randn(90, 6, generator=generator) for _ in range(2))

@@ -96,7 +96,7 @@ def evaluate(
         if len(item) < grouping.n_items:
             grouping = grouping.among(item)
     if network.grouping == "none":
-        grouping = Grouping(np.arange(len(grouping)), own_items=grouping.own_items)
+        grouping = grouping.alone()
     outputs = _classify(batches, network, grouping, order)
     own = grouping.own()
     target = torch.cat([batch.target.cpu() for batch in batches])[order][own]

@@ -60,6 +60,11 @@ class Grouping:
         offsets = self.enrolment.offsets
         return replace(self, enrolment=Enrolment(offsets, np.arange(offsets[-1])), own_items=offsets[:-1])
 
+    def alone(self) -> "Grouping":
+        """Every clip a group of its own, of the item that it is in its own group."""
+        own = self.own()
+        return replace(self, codes=None, enrolment=Enrolment(np.arange(len(own) + 1), own))
+
     def __len__(self) -> int:
         return len(self.codes) if self.enrolment is None else len(self.enrolment.offsets) - 1
 
