@@ -136,7 +136,8 @@ def _model(config: dict, state: dict) -> str:
     if model["_name"] == _EXTRACTOR:
         rows |= {name: model.get(name) for name in ("conv_feature_layers", "encoder_layers", "encoder_embed_dim")}
     else:
-        rows |= {"backbone": model.get("backbone"), "embedding width": model.get("decoder_embed_dim")}
+        kinds = [model.get("backbone"), model.get("second_backbone")]
+        rows |= {"backbone": " and ".join(filter(None, kinds)), "embedding width": model.get("decoder_embed_dim")}
         if config["task"].get("profiling"):
             rows |= {name: model[name] for name in ("grouping", "pooling", "fusion", "head") if name in model}
             rows["profile extractor"] = "pretrained" if model.get("profile_extractor_path") else "trained with the rest"

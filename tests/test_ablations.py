@@ -45,6 +45,16 @@ CHANGES = {
         "task.profiling": False, "task.profile_normalize": True, "task.profile_normalize_clips": "random",
         "task.two_views": True, "task.adaptive_batch_norm": 30,
     },
+    "transformer": {"task.profiling": False, "model.backbone": "spectrogram_wav2vec2"},
+    "two_encoders": {
+        "task.profiling": False, "task.two_views": True, "model.backbone": "spectrogram_wav2vec2",
+        "model.second_backbone": "efficientnet-b0",
+    },
+    "two_encoders_adaptive": {
+        "task.profiling": False, "task.profile_normalize": True, "task.profile_normalize_clips": "random",
+        "task.two_views": True, "task.adaptive_batch_norm": 30, "model.backbone": "spectrogram_wav2vec2",
+        "model.second_backbone": "efficientnet-b0",
+    },
     "early_stop": {"task.profiling": True, "criterion.loss_weights": [0.7, 0.3], "checkpoint.patience": 10},
 }  # fmt: skip
 

@@ -400,7 +400,8 @@ def test_quick_is_laid_over_the_rest(tmp_path, data):
 
 PAPER = {"base", "multibranch", "profile_only", "whole_split", "in_batch", "shuffled_profiles", "early_stop"}
 NORMALIZED = {"base", "multibranch", "profile_only", "in_batch", "profile_normalize", "profile_normalize_random",
-              "two_views", "two_backbones", "adaptive_batch_norm", "two_views_adaptive"}  # fmt: skip
+              "two_views", "two_backbones", "adaptive_batch_norm", "two_views_adaptive", "transformer", "two_encoders",
+              "two_encoders_adaptive"}  # fmt: skip
 
 
 @pytest.mark.parametrize("quick", [False, True])

@@ -145,22 +145,28 @@ def test_controls_are_of_the_outputs_for_each_clip_alone(evaluated, protocol, co
         assert summary["metrics"]["accuracy"] == np.mean(expected.argmax(axis=1) == targets)
 
 
+@pytest.mark.parametrize(("control", "among"), [
+    ("shuffled_profiles", "all_clips"), ("shuffled_within_class", "clips_of_a_class")
+])  # fmt: skip
 @pytest.mark.parametrize("protocol", [
     "enrol-2", pytest.param("full", marks=pytest.mark.slow), pytest.param("batch-5", marks=pytest.mark.slow)
 ])  # fmt: skip
-def test_shuffled_profiles_are_those_of_fairseq_validate_with_shuffled_profiles(trained, evaluated, tmp_path, protocol):
-    overrides = f"{{'protocol': '{protocol}', 'shuffle_profiles': 1}}"
+def test_shuffled_profiles_are_those_of_fairseq_validate_with_shuffled_profiles(
+    trained, evaluated, tmp_path, protocol, control, among
+):
+    overrides = f"{{'protocol': '{protocol}', 'shuffle_profiles': 1, 'shuffle_profiles_among': '{among}'}}"
     tiny.fairseq_validate(
         trained / "both.pt", trained / "data", "--model-overrides", overrides, "--results-path", tmp_path
     )
     expected = (tmp_path / "predictions.tsv").read_text()
-    folder = evaluated / "both" / "test" / f"{protocol}+shuffled_profiles"
+    folder = evaluated / "both" / "test" / f"{protocol}+{control}"
     assert (folder / "predictions.tsv").read_text() == expected
     assert expected != (evaluated / "both" / "test" / protocol / "predictions.tsv").read_text()
 
 
 def test_a_model_without_profiles_has_no_shuffled_ones(evaluated):
-    assert list((evaluated / "both" / "test").glob("*+shuffled_profiles"))
+    for control in ("shuffled_profiles", "shuffled_within_class"):
+        assert list((evaluated / "both" / "test").glob(f"*+{control}"))
     assert not list((evaluated / "base" / "test").glob("*shuffled*"))
 
 

@@ -116,6 +116,8 @@ def test_onnx_says_what_the_model_says(sounds, tmp_path, options, inside):
     (SMALL_CNN | {"adaptive_batch_norm": 2.0}, False),
     pytest.param(SMALL_CNN | {"adaptive_batch_norm": 2.0, "profile_normalize": True, "two_views": True}, False,
                  marks=pytest.mark.slow),
+    pytest.param({"model": {"second_backbone": "resnet18"}, "adaptive_batch_norm": 2.0, "profile_normalize": True,
+                  "two_views": True}, False, marks=pytest.mark.slow),
     pytest.param(PROFILES | SMALL_CNN | {"adaptive_batch_norm": 2.0}, False, marks=pytest.mark.slow),
     pytest.param(PROFILES, True, marks=pytest.mark.slow), pytest.param(CNN, False, marks=pytest.mark.slow),
 ])  # fmt: skip

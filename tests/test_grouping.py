@@ -204,8 +204,8 @@ def test_the_profile_branch_alone_is_evaluated_under_its_protocol(corpus):
 # ---- wrong profiles ------------------------------------------------------------------------------------------------
 
 
-def shuffled(corpus, seed, split="train"):
-    task = tiny.build_task(corpus, profiling=True, shuffle_profiles=seed)
+def shuffled(corpus, seed, split="train", among="all_clips"):
+    task = tiny.build_task(corpus, profiling=True, shuffle_profiles=seed, shuffle_profiles_among=among)
     task.load_dataset(split)
     return task.dataset(split).manifest.profiles
 
@@ -224,6 +224,18 @@ def test_each_split_is_shuffled_in_its_own_way(corpus, tmp_path):
     for kind in ("tsv", "label"):
         (folder / f"valid.{kind}").write_text((folder / f"train.{kind}").read_text())
     assert not np.array_equal(shuffled(folder, 1, "train"), shuffled(folder, 1, "valid"))
+
+
+@pytest.mark.parametrize("split", ["train", "valid"])
+def test_profiles_shuffled_among_the_clips_of_a_class_keep_what_each_group_holds(corpus, split):
+    own, wrong = (shuffled(corpus, seed, split, "clips_of_a_class") for seed in (None, 1))
+    labels = [line.split()[0] for line in (corpus / f"{split}.label").read_text().splitlines()]
+    holds = [sorted(zip(profiles.tolist(), labels, strict=True)) for profiles in (own, wrong)]
+    assert holds[0] == holds[1]
+    assert (own != wrong).mean() > 0.3
+    assert np.array_equal(wrong, shuffled(corpus, 1, split, "clips_of_a_class"))
+    among_all = shuffled(corpus, 1, split)
+    assert sorted(zip(among_all.tolist(), labels, strict=True)) != holds[0]
 
 
 def test_batches_carry_the_shuffled_profiles(corpus):

@@ -28,6 +28,9 @@ MODELS = {
     "adaptive_views": {
         "model": spoken.EFFICIENTNET, "adaptive_batch_norm": 3.0, "two_views": True, **NORMALIZED,
     },
+    "adaptive_encoders": {
+        "model": {"second_backbone": "efficientnet-b0"}, "adaptive_batch_norm": 3.0, "two_views": True, **NORMALIZED,
+    },
     "adaptive_profiles": {"profiling": True, "model": spoken.EFFICIENTNET, "adaptive_batch_norm": 3.0},
     "cmvn_profiles": {"profiling": True, **NORMALIZED},
     "alone": {"profiling": True, "model": {"grouping": "none"}, "protocol": "single"},
@@ -93,7 +96,7 @@ def test_clips_are_cut_and_normalised_as_in_evaluation(trained, sounds):
 
 
 @pytest.mark.parametrize("name", ["profiles", "cnn_profiles", "cmvn", "two_views", "cmvn_profiles", "whole_split",
-                                  "adaptive", "adaptive_views", "adaptive_profiles"])  # fmt: skip
+                                  "adaptive", "adaptive_views", "adaptive_encoders", "adaptive_profiles"])  # fmt: skip
 def test_with_all_clips_of_the_profile_it_is_protocol_full(trained, sounds, name):
     task, network, model = trained(name)
     expected = spoken.evaluate(task, network, "full")

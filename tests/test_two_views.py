@@ -100,6 +100,71 @@ def test_both_start_from_the_same_file(corpus, tmp_path):
     assert len(same) > 200 and any("conv_stem" in name for name in same)
 
 
+SMALL_TRANSFORMER = {"conv_feature_layers": "[(16,3,1,2)]", "encoder_layers": 1, "encoder_embed_dim": 16,
+                     "encoder_ffn_embed_dim": 32, "conv_pos": 8, "conv_pos_groups": 2}  # fmt: skip
+TWO_KINDS = {"backbone": "spectrogram_wav2vec2", "transformer": SMALL_TRANSFORMER, "second_backbone": "resnet18"}
+
+
+def saved(tmp_path, corpus, **options):
+    """A state dict of such a backbone, under its library's names."""
+    network = tiny.build_model(tiny.build_task(corpus), **options).backbone.state_dict()
+    path = tmp_path / f"{options['backbone']}.pth"
+    torch.save({name.partition(".")[2]: value for name, value in network.items()}, path)
+    return str(path), network
+
+
+def equal_parts(view, weights):
+    own = view.state_dict()
+    return [name for name in own if own[name].shape == weights[name].shape and torch.equal(own[name], weights[name])]
+
+
+def test_the_second_view_may_be_heard_by_another_kind_of_backbone(corpus):
+    task = tiny.build_task(corpus, two_views=True, **DRAWN)
+    model = tiny.build_model(task, **TWO_KINDS).eval()
+    (batch, *_) = tiny.batches(task, "valid")
+    source, padding_mask = (batch["net_input"][name] for name in ("source", "padding_mask"))
+    found = model(source, padding_mask).logits
+    opinions = []
+    for number, (kind, part) in enumerate(
+        zip(("spectrogram_wav2vec2", "resnet18"), source.chunk(2, dim=1), strict=True)
+    ):
+        plain = tiny.build_model(tiny.build_task(corpus), backbone=kind, transformer=SMALL_TRANSFORMER).eval()
+        plain.backbone.load_state_dict(model.backbone.views[number].state_dict())
+        plain.head[0].load_state_dict(model.head.views[number].state_dict())
+        opinions.append(plain(part, padding_mask).logits.log_softmax(dim=1))
+    torch.testing.assert_close(found, (opinions[0] + opinions[1]) / 2)
+
+
+def test_another_kind_of_backbone_starts_from_a_file_of_its_own(corpus, tmp_path):
+    path, weights = saved(tmp_path, corpus, backbone="resnet18")
+    task = tiny.build_task(corpus, two_views=True, **DRAWN)
+    model = tiny.build_model(task, **TWO_KINDS, second_backbone_path=path)
+    assert any("layer4" in name for name in equal_parts(model.backbone.views[1], weights))
+    other_way_round = TWO_KINDS | {"backbone": "resnet18", "second_backbone": "spectrogram_wav2vec2"}
+    model = tiny.build_model(task, **other_way_round, backbone_path=path)
+    assert any("layer4" in name for name in equal_parts(model.backbone.views[0], weights))
+
+
+def test_of_one_kind_the_second_may_have_a_file_of_its_own_too(corpus, tmp_path):
+    path, weights = saved(tmp_path, corpus, backbone="resnet18")
+    options = {"backbone": "resnet18", "second_backbone_path": path}
+    with pytest.raises(InputError, match=f"model.second_backbone_path={path}: without two views"):
+        tiny.build_model(tiny.build_task(corpus), **options)
+    model = tiny.build_model(tiny.build_task(corpus, two_views=True), **options)
+    first, second = (any("conv1" in name for name in equal_parts(view, weights)) for view in model.backbone.views)
+    assert (first, second) == (False, True)
+
+
+@pytest.mark.parametrize(("task_options", "options", "said"), [
+    ({}, {"second_backbone": "resnet18"}, "model.second_backbone=resnet18: without two views.*task.two_views=True"),
+    ({"two_views": True}, {"second_backbone": "none"}, "model.second_backbone=none: both views need a backbone"),
+    ({"two_views": True}, {"second_backbone": "vgg"}, "'vgg' is not known"),
+])  # fmt: skip
+def test_a_second_backbone_that_cannot_be_is_refused(corpus, task_options, options, said):
+    with pytest.raises(InputError, match=said):
+        tiny.build_model(tiny.build_task(corpus, **task_options), **CNN, **options)
+
+
 def test_an_auto_encoder_hears_both(corpus):
     task = tiny.build_task(corpus, two_views=True, **DRAWN)
     model = tiny.build_model(task, **CNN, auto_encoder=True).train()

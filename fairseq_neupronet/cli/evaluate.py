@@ -7,8 +7,10 @@ import warnings
 _DESCRIPTION = """\
 Evaluate a checkpoint on subsets of a prepared folder, under one protocol after the other. Beside the model stand the
 controls: what its outputs for each clip alone give once the group's composition is known (majority_vote,
-mean_probability, centred_logits, balanced_assignment; under full and enrol-n), and the model itself on shuffled
-profiles of the same sizes. The figures are those of fairseq-validate.
+mean_probability, centred_logits, balanced_assignment; under full and enrol-n), and the model itself on groups of the
+same sizes of the wrong clips: shuffled_profiles, profiles permuted among all clips; shuffled_within_class, among the
+clips of each class, so that groups keep their composition and lose their sound (it reads labels, as no other does). The
+figures are those of fairseq-validate.
 """
 _EPILOG = """\
 protocols

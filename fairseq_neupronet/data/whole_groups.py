@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from fairseq_neupronet.data.enrolment import Enrolment
+from fairseq_neupronet.data.enrolment import Enrolment, clip_keys
 
 MOST_TOGETHER = 128  # clips of a group that share a batch: bounds memory
 
@@ -52,6 +52,15 @@ class WholeGroups(NamedTuple):
             n_parts = -(-sizes // MOST_TOGETHER)
             codes = (np.cumsum(n_parts) - n_parts)[codes] + rank % n_parts[codes]
         return cls.of_batches(codes)
+
+    @classmethod
+    def of_dataset(cls, dataset) -> "WholeGroups":
+        """Clips that a :class:`~fairseq_neupronet.data.spectrogram_dataset.SpectrogramDataset` groups."""
+        if dataset.pairs is not None:
+            return cls.of_lists(dataset.pairs)
+        if dataset.grouping is None:
+            return cls.of_batches(dataset.profiles)
+        return cls.of_partition(dataset.grouping.codes, lambda: clip_keys(dataset.manifest, dataset.rows))
 
     def of_batch(self, items: np.ndarray) -> dict[str, torch.Tensor]:
         """``group`` (B,), 0 … G − 1, and ``counts`` (B,) of some items; an item alone does not count."""

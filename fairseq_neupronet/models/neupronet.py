@@ -34,6 +34,14 @@ class NeuProNetConfig(FairseqDataclass):
         metadata={"help": "weights for the backbone: a pretraining checkpoint of ours, or a local state dict of "
                   "efficientnet_pytorch or torchvision; nothing is downloaded"},
     )  # fmt: skip
+    second_backbone: Optional[str] = field(
+        default=None,
+        metadata={"help": "task.two_views: the backbone of the second view, which hears the profile; unset: as the "
+                  "first"},
+    )  # fmt: skip
+    second_backbone_path: Optional[str] = field(
+        default=None, metadata={"help": "weights for it; unset: backbone_path, where both are of one kind"}
+    )
     transformer: SpectrogramWav2Vec2Config = field(
         default_factory=SpectrogramWav2Vec2Config, metadata={"help": "the spectrogram_wav2vec2 backbone"}
     )
@@ -169,6 +177,13 @@ def _check_combination(cfg: NeuProNetConfig) -> None:
             "task.two_views=true: the second view is what hears the profile, and a profile extractor has no place "
             "beside it; set task.profiling=False, or leave two_views out"
         )
+    if not cfg.two_views:
+        for name in ("second_backbone", "second_backbone_path"):
+            if cfg[name]:
+                raise InputError(f"model.{name}={cfg[name]}: without two views there is no second backbone; set "
+                                 "task.two_views=True, or leave it out")
+    if cfg.second_backbone == NO_BACKBONE:
+        raise InputError("model.second_backbone=none: both views need a backbone; leave it out, or name another")
     if backbone == NO_BACKBONE and cfg.backbone_path:
         raise InputError(f"model.backbone_path={cfg.backbone_path}: model.backbone=none has no weights; leave it out")
     if fusion == "profile" and backbone != NO_BACKBONE and pooling == "mean":

@@ -2,7 +2,6 @@
 
 import logging
 import math
-import zlib
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -10,21 +9,22 @@ from typing import Optional  # fairseq's argument parser reads these forms only
 
 import numpy as np
 import torch
+from fairseq.dataclass import ChoiceEnum
 from fairseq.tasks import register_task
 from omegaconf import open_dict
 
 from fairseq_neupronet.backbones.spectrogram_wav2vec2 import ARCHITECTURE_FIELDS
 from fairseq_neupronet.backbones.weights import (
     is_pretraining,
-    load_backbone,
+    load_backbones,
     load_pretraining,
     read_pretraining,
 )
-from fairseq_neupronet.data.enrolment import path_keys
+from fairseq_neupronet.data.enrolment import clip_keys
 from fairseq_neupronet.data.labels import read_classes, read_labels
 from fairseq_neupronet.data.manifest import Manifest
-from fairseq_neupronet.data.packed import ClipNames
 from fairseq_neupronet.data.recordings import read_recordings
+from fairseq_neupronet.data.shuffled_profiles import AMONG, shuffled_profiles
 from fairseq_neupronet.data.spectrogram_dataset import SpectrogramDataset
 from fairseq_neupronet.data.whole_groups import WholeGroups
 from fairseq_neupronet.errors import InputError
@@ -36,6 +36,11 @@ from fairseq_neupronet.tasks.spectrogram_pretraining import SpectrogramPretraini
 from fairseq_neupronet.tasks.subset_evaluation import SubsetEvaluation
 
 logger = logging.getLogger(__name__)
+# Networks of our pretraining, whose sizes are those of the checkpoint that they start from.
+_STARTS_FROM = (
+    ("transformer", "backbone_path"), ("transformer", "second_backbone_path"),
+    ("profile_extractor", "profile_extractor_path"),
+)  # fmt: skip
 
 
 @dataclass
@@ -56,6 +61,11 @@ class SpectrogramFinetuningConfig(SpectrogramTaskConfig):
         default=None,
         metadata={"help": "a seed that permutes the profiles among the clips of each split: groups of the same sizes, "
                   "of the wrong clips; a control"},
+    )  # fmt: skip
+    shuffle_profiles_among: ChoiceEnum(AMONG) = field(
+        default="all_clips",
+        metadata={"help": "shuffle_profiles: among all_clips, or among the clips_of_a_class, so that every group keeps "
+                  "its composition, as many clips of each class, and loses only its sound"},
     )  # fmt: skip
     adaptive_batch_norm: Optional[float] = field(
         default=None,
@@ -152,8 +162,10 @@ class SpectrogramFinetuningTask(SpectrogramPretrainingTask):
             raise InputError(f"task.shuffle_profiles={seed}: a seed is 0 or more")
         if manifest.profiles is None:
             raise InputError(f"task.shuffle_profiles={seed}: {manifest.path} has no profiles; set task.profiling=True")
-        rng = np.random.default_rng((seed, zlib.crc32(split.encode())))
-        return replace(manifest, profiles=rng.permutation(manifest.profiles))
+        classes = None
+        if self.cfg.shuffle_profiles_among == "clips_of_a_class":
+            classes = read_labels(self.folder / f"{split}.label", manifest, self.data_classes, self.data_classes)
+        return replace(manifest, profiles=shuffled_profiles(manifest.profiles, seed, split, classes))
 
     def group(self, dataset: SpectrogramDataset) -> None:
         """Set the groups of the protocol."""
@@ -164,7 +176,7 @@ class SpectrogramFinetuningTask(SpectrogramPretrainingTask):
             return
         keys = recording = None
         if protocol.kind == "enrol":
-            manifest, keys = dataset.manifest, _path_keys(dataset)
+            manifest, keys = dataset.manifest, clip_keys(dataset.manifest, dataset.rows)
             recording = read_recordings(manifest.path.with_suffix(".recording"), manifest)
             recording = None if recording is None else recording[dataset.rows]
         dataset.grouping = group_clips(
@@ -179,7 +191,7 @@ class SpectrogramFinetuningTask(SpectrogramPretrainingTask):
         if heard_in_groups and dataset.grouping is not None and dataset.grouping.enrolment is not None:
             dataset = dataset.paired()
         if adapts:
-            dataset.together = _heard_together(dataset)
+            dataset.together = WholeGroups.of_dataset(dataset)
         return dataset
 
     # ---- model -----------------------------------------------------------------------------------------------
@@ -190,7 +202,7 @@ class SpectrogramFinetuningTask(SpectrogramPretrainingTask):
             cfg.profiling, cfg.two_views = self.cfg.profiling, self.cfg.two_views
             source = self.folder / "dict.label.txt"
             cfg.n_classes = _agree(cfg.get("n_classes"), len(self.classes), "n_classes", source)
-            for part, path_field in (("transformer", "backbone_path"), ("profile_extractor", "profile_extractor_path")):
+            for part, path_field in _STARTS_FROM:
                 cfg[part].n_mels = cfg.n_mels
                 path = cfg.get(path_field)
                 if path and (part == "profile_extractor" or is_pretraining(path, f"model.{path_field}")):
@@ -207,9 +219,8 @@ class SpectrogramFinetuningTask(SpectrogramPretrainingTask):
             )
         if from_checkpoint:
             return model
-        if cfg.backbone_path:
-            for backbone in model.backbone.views if cfg.two_views else [model.backbone]:
-                load_backbone(backbone, cfg, cfg.backbone_path)
+        if model.backbone is not None:
+            load_backbones(model.backbone, cfg)
         if self.cfg.profiling and cfg.profile_extractor_path:
             field_name = "model.profile_extractor_path"
             load_pretraining(
@@ -279,16 +290,3 @@ class SpectrogramFinetuningTask(SpectrogramPretrainingTask):
             self.evaluation.add(logging_outputs)
         else:
             super().reduce_metrics(logging_outputs, criterion)
-
-
-def _path_keys(dataset: SpectrogramDataset) -> np.ndarray:
-    name_of = ClipNames(dataset.manifest.root)
-    return path_keys(name_of(dataset.manifest.clips[row]) for row in dataset.rows.tolist())
-
-
-def _heard_together(dataset: SpectrogramDataset) -> WholeGroups:
-    if dataset.pairs is not None:
-        return WholeGroups.of_lists(dataset.pairs)
-    if dataset.grouping is None:
-        return WholeGroups.of_batches(dataset.profiles)
-    return WholeGroups.of_partition(dataset.grouping.codes, lambda: _path_keys(dataset))

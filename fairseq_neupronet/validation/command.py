@@ -18,7 +18,8 @@ from fairseq_neupronet.validation.plan import RESULTS, Plan
 from fairseq_neupronet.validation.session import Session
 
 COLUMNS = ("subset", "protocol", "control", "metric", "value", "clips")
-SHUFFLED = "shuffled_profiles"
+SHUFFLED = {"shuffled_profiles": "all_clips", "shuffled_within_class": "clips_of_a_class"}
+"""Controls of the model itself, and among which clips each permutes the profiles."""
 _SINGLE = Protocol("single")
 _PRINTED = ("accuracy", "macro_f1", "auc", "loss", "clips")
 
@@ -44,10 +45,11 @@ def evaluate_checkpoint(plan: Plan) -> None:
                 for name in CONTROLS:
                     writer.write(protocol, name, _control(name, alone, session.clip_groups(), evaluation.n_short))
         if plan.controls and session.uses_profiles and session.task.cfg.shuffle_profiles is None:
-            session.begin(subset, shuffle=session.task.cfg.protocol_seed)
-            for protocol in plan.protocols:
-                if protocol != _SINGLE:
-                    writer.write(protocol, SHUFFLED, session.evaluate(protocol)[0])
+            for control, among in SHUFFLED.items():
+                session.begin(subset, session.task.cfg.protocol_seed, among)
+                for protocol in plan.protocols:
+                    if protocol != _SINGLE:
+                        writer.write(protocol, control, session.evaluate(protocol)[0])
     with atomic_file(plan.out / RESULTS) as file:
         csv_writer = csv.writer(file, lineterminator="\n")
         csv_writer.writerow(COLUMNS)

@@ -9,6 +9,7 @@ from fairseq.logging import metrics
 from omegaconf import OmegaConf
 
 import fairseq_neupronet.tasks  # noqa: F401 (registers the plugin)
+from fairseq_neupronet.data.shuffled_profiles import AMONG
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.evaluation.clip_outputs import Evaluation
 from fairseq_neupronet.evaluation.grouping import Grouping
@@ -55,27 +56,27 @@ class Session:
         """Whether a clip's embedding is another in another group."""
         return self.task.cfg.profile_normalize or self.task.cfg.adaptive_batch_norm is not None
 
-    def begin(self, subset: str, shuffle: int | None = None) -> None:
+    def begin(self, subset: str, shuffle: int | None = None, among: str = AMONG[0]) -> None:
         """Turn to a subset.
 
         Args:
             subset: its name.
             shuffle: a seed that permutes its profiles; None leaves them.
+            among: ``task.shuffle_profiles_among``.
         """
-        self._subset, self._shuffle = subset, shuffle
+        self._subset, self._shuffle = subset, None if shuffle is None else (shuffle, among)
         self._logs = {key: logs for key, logs in self._logs.items() if key[0] == subset}
 
     def evaluate(self, protocol: Protocol, embeddings: bool = False) -> tuple[Evaluation, dict[str, float]]:
         """The subset under a protocol: the evaluation, and every figure that ``fairseq-validate`` prints."""
         task = self.task
-        shuffled_in_training = task.cfg.shuffle_profiles
+        in_training = task.cfg.shuffle_profiles, task.cfg.shuffle_profiles_among
         task.cfg.protocol = str(protocol)
-        if self._shuffle is not None:
-            task.cfg.shuffle_profiles = self._shuffle
+        task.cfg.shuffle_profiles, task.cfg.shuffle_profiles_among = self._shuffle or in_training
         try:
             task.load_dataset(self._subset)
         finally:
-            task.cfg.shuffle_profiles = shuffled_in_training
+            task.cfg.shuffle_profiles, task.cfg.shuffle_profiles_among = in_training
         logs = self._outputs(protocol)
         task.evaluation.begin()
         task.evaluation.keeps_embeddings = embeddings
