@@ -148,7 +148,8 @@ def confusion_matrices(source: Source, dataset: str) -> Figure | None:
     n_rows = -(-len(found) // n_columns)
     n_classes = len(found[0][2])
     side = max(2.6, 0.42 * n_classes + 1.4)
-    figure, axes = plt.subplots(n_rows, n_columns, figsize=(side * n_columns + 1, side * n_rows + 0.6), squeeze=False)
+    size = (side * n_columns + 1, 1.1 * side * n_rows + 0.6)
+    figure, axes = plt.subplots(n_rows, n_columns, figsize=size, squeeze=False, layout="constrained")
     for panel in axes.flat[len(found) :]:
         panel.axis("off")
     for number, (panel, (model, matrix, classes)) in enumerate(zip(axes.flat, found, strict=False)):
@@ -162,7 +163,6 @@ def confusion_matrices(source: Source, dataset: str) -> Figure | None:
         panel.set_yticks(range(n_classes), classes if number % n_columns == 0 else [], fontsize=8)
         panel.set_title(model)
     figure.suptitle(f"{dataset}, {subset}, {protocol}: predictions (columns) for each class (rows), per cent")
-    figure.tight_layout(rect=(0, 0, 1, 0.97))
     return figure
 
 
