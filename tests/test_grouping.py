@@ -228,7 +228,7 @@ def test_each_split_is_shuffled_in_its_own_way(corpus, tmp_path):
 
 @pytest.mark.parametrize("split", ["train", "valid"])
 def test_profiles_shuffled_among_the_clips_of_a_class_keep_what_each_group_holds(corpus, split):
-    own, wrong = (shuffled(corpus, seed, split, "clips_of_a_class") for seed in (None, 1))
+    own, wrong = shuffled(corpus, None, split), shuffled(corpus, 1, split, "clips_of_a_class")
     labels = [line.split()[0] for line in (corpus / f"{split}.label").read_text().splitlines()]
     holds = [sorted(zip(profiles.tolist(), labels, strict=True)) for profiles in (own, wrong)]
     assert holds[0] == holds[1]
@@ -258,6 +258,7 @@ def test_batches_carry_the_shuffled_profiles(corpus):
         ({}, {"fusion": "profile", "pooling": "mean"}, "nothing hears the backbone spectrogram_wav2vec2"),
         ({"protocol": "single"}, {"grouping": "none", "gather_profiles": True}, "model.gather_profiles=true"),
         ({"shuffle_profiles": -1}, {}, "task.shuffle_profiles=-1: a seed is 0 or more"),
+        ({"shuffle_profiles_among": "clips_of_a_class"}, {}, "without task.shuffle_profiles nothing is shuffled"),
     ],
 )
 def test_what_makes_no_sense_together_is_refused(corpus, tmp_path, monkeypatch, task_options, options, said):

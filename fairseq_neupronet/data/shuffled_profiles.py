@@ -27,7 +27,7 @@ def shuffled_profiles(profiles: np.ndarray, seed: int, split: str, classes: np.n
     if classes is None:
         return rng.permutation(profiles)
     shuffled = profiles.copy()
-    for name in np.unique(classes):
-        clips = np.flatnonzero(classes == name)
+    for index in np.unique(classes):
+        clips = np.flatnonzero(classes == index)
         shuffled[clips] = rng.permutation(profiles[clips])
     return shuffled

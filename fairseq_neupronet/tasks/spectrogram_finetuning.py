@@ -93,6 +93,9 @@ class SpectrogramFinetuningTask(SpectrogramPretrainingTask):
         Protocol.parse(cfg.protocol)
         if cfg.adaptive_batch_norm is not None and not 0 <= cfg.adaptive_batch_norm < math.inf:
             raise InputError(f"task.adaptive_batch_norm={cfg.adaptive_batch_norm}: give clips from 0 up")
+        if cfg.shuffle_profiles is None and cfg.shuffle_profiles_among != AMONG[0]:
+            raise InputError(f"task.shuffle_profiles_among={cfg.shuffle_profiles_among}: without task.shuffle_profiles "
+                             "nothing is shuffled; give it a seed, or leave this out")
         self.evaluation = SubsetEvaluation(self)
         self._valid_steps = 0
         self._training_batches: tuple[SpectrogramDataset, tuple, dict] | None = None
