@@ -8,6 +8,7 @@ from efficientnet_pytorch import EfficientNet
 
 from fairseq_neupronet.backbones import lean_mbconv
 from fairseq_neupronet.backbones.efficientnet import EfficientNetBackbone
+from fairseq_neupronet.backbones.lean_mbconv import layout
 
 
 def network(variant: str, drop_connect_rate: float = 0.0) -> EfficientNet:
@@ -31,7 +32,7 @@ def gradients(net, features: torch.Tensor) -> dict[str, torch.Tensor]:
 # b1 has blocks without expansion that are skipped over; odd sizes pad unevenly; large maps are cut into portions.
 @pytest.mark.parametrize("variant, size", [("efficientnet-b0", (96, 64)), ("efficientnet-b1", (50, 37))])
 def test_features_gradients_and_statistics_are_the_librarys(variant, size, monkeypatch):
-    monkeypatch.setattr(lean_mbconv, "_PORTION", 2**15)
+    monkeypatch.setattr(layout, "PORTION", 2**13)
     library = network(variant)
     ours = copy.deepcopy(library)
     image = torch.randn(5, 1, *size, dtype=torch.float64)

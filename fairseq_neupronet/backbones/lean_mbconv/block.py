@@ -1,0 +1,111 @@
+"""An inverted bottleneck (Sandler et al., CVPR 2018) with squeeze-and-excitation, as one step of autograd."""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from fairseq_neupronet.backbones.lean_mbconv.depthwise import convolution_backward, padding_of
+from fairseq_neupronet.backbones.lean_mbconv.excitation import (
+    ExcitationWeights,
+    Excited,
+    excite_project,
+    excite_project_backward,
+)
+from fairseq_neupronet.backbones.lean_mbconv.expansion import (
+    Expansion,
+    ExpansionBackward,
+    UnexpandedBackward,
+    padded_swish,
+)
+from fairseq_neupronet.backbones.lean_mbconv.layout import portions
+from fairseq_neupronet.backbones.lean_mbconv.statistics import Normalization, NormalizationBackward
+
+
+class ExpansionLayers(NamedTuple):
+    """A convolution's weight (C, I) and the batch norm after it."""
+
+    weight: Tensor
+    norm: nn.BatchNorm2d
+
+
+class _Modules(NamedTuple):
+    expansion_norm: nn.BatchNorm2d | None
+    convolution: nn.Conv2d
+    norm: nn.BatchNorm2d
+
+
+def inverted_bottleneck(x: Tensor, block: nn.Module, expansion: ExpansionLayers | None) -> Tensor:
+    """All of efficientnet_pytorch's ``block`` up to its projection: (B, I, H, W) → (B, Z, H', W'), channels last.
+
+    Args:
+        x: the block's input.
+        block: an ``MBConvBlock``.
+        expansion: what precedes its depthwise convolution, with a swish at the end; None for nothing.
+    """
+    weight, norm = expansion or (None, None)
+    reduce, expand = block._se_reduce, block._se_expand
+    return _InvertedBottleneck.apply(
+        _Modules(norm, block._depthwise_conv, block._bn1), x, weight, norm and norm.weight, norm and norm.bias,
+        block._depthwise_conv.weight, block._bn1.weight, block._bn1.bias, reduce.weight.flatten(1), reduce.bias,
+        expand.weight.flatten(1), expand.bias, block._project_conv.weight.flatten(1),
+    )  # fmt: skip
+
+
+class _InvertedBottleneck(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, modules, x, expand, expand_norm_weight, expand_norm_bias, kernel, norm_weight, norm_bias,
+                *excitation_weights) -> Tensor:  # fmt: skip
+        pad, padding = padding_of(modules.convolution)
+        size = x.shape[2:]
+        expansion = ()
+        if expand is not None:
+            expansion = Expansion.measured(x, expand, expand_norm_weight, expand_norm_bias, modules.expansion_norm)
+        ctx.portions = portions(len(x), len(kernel) * size.numel())
+        parts, kept = [], []
+        for portion in ctx.portions:
+            if expansion:
+                normalized = expansion.normalized(portion, size)
+                swish = padded_swish(normalized, pad, in_place=not expansion.is_kept())
+                kept += [normalized] if expansion.is_kept() else []
+            else:
+                swish = F.pad(x[portion], pad)
+            parts.append(F.conv2d(swish, kernel, None, modules.convolution.stride, padding, 1, len(kernel)))
+        normalize = Normalization.measured(parts, norm_weight, norm_bias, modules.norm)
+        weights = ExcitationWeights(*excitation_weights)
+        output, excited = excite_project(parts, ctx.portions, normalize, weights)
+        ctx.modules, ctx.size, ctx.normalize = modules, size, normalize
+        # Where there is an expansion its centred input takes the input's place.
+        ctx.save_for_backward(None if expansion else x, kernel, *excited, *weights, *parts, *kept, *expansion)
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor):
+        x, kernel, squeezed, gate, *others = ctx.saved_tensors
+        weights, others = ExcitationWeights(*others[:5]), others[5:]
+        n_parts = len(ctx.portions)
+        parts, others = others[:n_parts], others[n_parts:]
+        by_normalized = NormalizationBackward(ctx.normalize)
+        gradients, by_weights = excite_project_backward(
+            gradient, parts, ctx.portions, ctx.normalize, weights, Excited(squeezed, gate), by_normalized
+        )
+        by_norm = by_normalized.finish()
+        by_kernel = torch.zeros_like(kernel)
+        if x is None:
+            kept, expansion = others[: -len(Expansion._fields)], Expansion(*others[-len(Expansion._fields) :])
+            by_expanded = ExpansionBackward(expansion, kept, ctx.size, needs_x=ctx.needs_input_grad[1])
+        else:
+            by_expanded = UnexpandedBackward(x)
+        convolution = ctx.modules.convolution
+        pad, padding = padding_of(convolution)
+        inside = (..., slice(pad[2], pad[2] + ctx.size[0]), slice(pad[0], pad[0] + ctx.size[1]))
+        for portion, part, by_part in zip(ctx.portions, parts, gradients, strict=True):
+            swish = by_expanded.swish(portion, pad)
+            by_output = by_normalized.by_input(part, by_part)
+            by_swish, some = convolution_backward(by_output, swish, kernel, convolution, padding)
+            by_kernel += some
+            by_expanded.add(portion, by_swish[inside])
+        return None, *by_expanded.finish(), by_kernel, *by_norm, *by_weights
