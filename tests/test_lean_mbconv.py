@@ -1,4 +1,4 @@
-"""The lean training pass against efficientnet_pytorch's own: same numbers, half the memory."""
+"""The lean training pass against efficientnet_pytorch's own: same numbers, less memory."""
 
 import copy
 
@@ -80,11 +80,11 @@ def saved_bytes(forward) -> int:
     return sum(storages.values())
 
 
-def test_under_half_of_the_memory_is_kept_for_the_backward_pass():
+def test_two_fifths_of_the_memory_are_kept_for_the_backward_pass():
     net = network("efficientnet-b0")
     image = torch.randn(4, 1, 128, 96, dtype=torch.float64)
     library = saved_bytes(lambda: net.extract_features(image))
-    assert saved_bytes(lambda: lean_mbconv.extract_features(net, image)) < 0.5 * library
+    assert saved_bytes(lambda: lean_mbconv.extract_features(net, image)) < 0.4 * library
 
 
 @pytest.mark.parametrize("mode", ["training", "evaluation", "autocast", "no gradient"])
