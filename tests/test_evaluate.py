@@ -199,6 +199,15 @@ def test_batch_norm_adapts_in_a_model_that_was_trained_before_that_was_an_option
         assert (np.abs(found - plain).max() > 1e-3) == (protocol != "single")
 
 
+@pytest.mark.parametrize("name", ["base", "both"])
+@pytest.mark.parametrize("protocol", ["full", "enrol-2"])
+def test_a_control_names_the_clips_that_the_model_was_asked_about(evaluated, name, protocol):
+    folder = evaluated / name / "test"
+    clips = [row[:3] for row in predictions(folder / protocol)[0]]
+    for control in ("majority_vote", "centred_logits", "balanced_assignment"):
+        assert [row[:3] for row in predictions(folder / f"{protocol}+{control}")[0]] == clips
+
+
 def test_clips_short_of_enrolment_are_reported(trained, evaluated):
     profiles = [line.split("\t")[3] for line in (trained / "data" / "test.tsv").read_text().splitlines()[1:]]
     short = sum(profiles.count(profile) < 3 for profile in profiles)

@@ -43,7 +43,7 @@ def evaluate_checkpoint(plan: Plan) -> None:
             writer.write(protocol, None, evaluation, figures)
             if plan.controls and protocol.kind in ("full", "enrol") and session.dataset().grouping is not None:
                 for name in CONTROLS:
-                    writer.write(protocol, name, _control(name, alone, session.clip_groups(), evaluation.n_short))
+                    writer.write(protocol, name, _control(name, alone, session.clip_groups(), evaluation))
         if plan.controls and session.uses_profiles and session.task.cfg.shuffle_profiles is None:
             for control, among in SHUFFLED.items():
                 session.begin(subset, session.task.cfg.protocol_seed, among)
@@ -56,14 +56,14 @@ def evaluate_checkpoint(plan: Plan) -> None:
         csv_writer.writerows(rows)
 
 
-def _control(name: str, alone: Evaluation, groups, n_short: int | None) -> Evaluation:
-    """What a control makes of the outputs for each clip alone."""
+def _control(name: str, alone: Evaluation, groups, evaluation: Evaluation) -> Evaluation:
+    """What a control makes of the outputs for each clip alone; the same clips, as the protocol's items number them."""
     logits = alone.logits.double().log_softmax(dim=1).numpy()
     probabilities = CONTROLS[name](logits, groups)
     figures = classification_metrics(probabilities, alone.target.numpy(), alone.normal)
     with np.errstate(divide="ignore"):  # a label that is never dealt
         logits = torch.from_numpy(np.log(probabilities))
-    return Evaluation(alone.index, alone.target, logits, figures, alone.normal, n_short)
+    return Evaluation(evaluation.index, alone.target, logits, figures, alone.normal, evaluation.n_short)
 
 
 class _Writer:
