@@ -1,6 +1,5 @@
 """Channels-last maps as tables. Letters: B clips, C channels, H × W cells."""
 
-
 from torch import Tensor
 
 PORTION = 2**20  # numbers of a map that are worked on at a time: 4 MiB
