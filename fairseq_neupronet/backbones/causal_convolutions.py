@@ -1,5 +1,7 @@
 """Convolutions over time, mel bands as channels. Letters: B clips, M mel bands, F frames, T steps."""
 
+from math import gcd
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,6 +13,9 @@ EXTRACTOR_MODES = ("default", "layer_norm")
 
 class CausalConvolutions(nn.Module):
     """Left-padded by (kernel − 1) · dilation, bias-free, each followed by GELU.
+
+    Strides and dilations of later layers pass over steps of earlier ones: of the published stack the last layer reads
+    every other step of the second, and that every other one of the first. Steps that nothing reads are not computed.
 
     Args:
         spec: per layer (dim, kernel, dilation, stride).
@@ -26,17 +31,19 @@ class CausalConvolutions(nn.Module):
         super().__init__()
         if mode not in EXTRACTOR_MODES:
             raise InputError(f"extractor_mode={mode!r} is not known; known are {', '.join(EXTRACTOR_MODES)}")
-        self.left_padding = [(kernel - 1) * dilation for _, kernel, dilation, _ in spec]
+        self.left_padding = []
         self.conv_layers = nn.ModuleList()
-        channels = n_mels
-        for number, (dim, kernel, dilation, stride) in enumerate(spec):
+        channels, spacing = n_mels, 1
+        for number, ((dim, kernel, dilation, stride), read) in enumerate(zip(spec, steps_read(spec), strict=True)):
+            norm, needs_all = _norm(dim, mode, first=number == 0), mode == "default" and number == 0
+            computed, kept = (1, read) if needs_all else (read, 1)
+            stride, dilation = stride * computed // spacing, dilation // spacing
             convolution = nn.Conv1d(channels, dim, kernel, stride=stride, dilation=dilation, bias=False)
             nn.init.kaiming_normal_(convolution.weight)
             # Positions 0 and 2 carry the names of fairseq's own extractor, so that checkpoints map one to one.
-            self.conv_layers.append(
-                nn.Sequential(convolution, nn.Identity(), _norm(dim, mode, first=number == 0), nn.GELU())
-            )
-            channels = dim
+            self.conv_layers.append(nn.Sequential(convolution, nn.Identity(), norm, _EveryStep(kept), nn.GELU()))
+            self.left_padding.append((kernel - 1) * dilation)
+            channels, spacing = dim, read
 
     def forward(self, source: Tensor) -> Tensor:
         """(B, M, F) → (B, C, T)."""
@@ -46,11 +53,33 @@ class CausalConvolutions(nn.Module):
         return x
 
 
+def steps_read(spec: list[tuple[int, int, int, int]]) -> list[int]:
+    """Per layer n, where only its steps 0, n, 2n … are read by the layers above.
+
+    Step t of a layer reads steps stride · t − dilation · j of the one below.
+    """
+    spacings = [1]
+    for _, _, dilation, stride in reversed(spec[1:]):
+        spacings.insert(0, gcd(stride * spacings[0], dilation))
+    return spacings
+
+
 def _norm(dim: int, mode: str, first: bool) -> nn.Module:
     if mode == "layer_norm":
         # Position 1 carries fairseq's name of the layer norm's parameters.
         return nn.Sequential(_TimeLast(), _LayerNorm(dim), _TimeLast())
     return _GroupNorm(dim, dim) if first else nn.Identity()
+
+
+class _EveryStep(nn.Module):
+    """(B, C, T) → (B, C, ⌈T / n⌉), steps 0, n, 2n …"""
+
+    def __init__(self, n: int):
+        super().__init__()
+        self.n = n
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if self.n == 1 else x[..., :: self.n].contiguous()
 
 
 class _TimeLast(nn.Module):
