@@ -20,7 +20,7 @@ from fairseq_neupronet.backbones.lean_mbconv.expansion import (
     UnexpandedBackward,
     padded_swish,
 )
-from fairseq_neupronet.backbones.lean_mbconv.layout import portions
+from fairseq_neupronet.backbones.lean_mbconv.layout import pad_image, portions
 from fairseq_neupronet.backbones.lean_mbconv.statistics import Normalization, NormalizationBackward
 
 
@@ -71,7 +71,7 @@ class _InvertedBottleneck(torch.autograd.Function):
                 swish = padded_swish(normalized, pad, in_place=not expansion.is_kept())
                 kept += [normalized] if expansion.is_kept() else []
             else:
-                swish = F.pad(x[portion], pad)
+                swish = pad_image(x[portion], pad)
             parts.append(F.conv2d(swish, kernel, None, modules.convolution.stride, padding, 1, len(kernel)))
         normalize = Normalization.measured(parts, norm_weight, norm_bias, modules.norm)
         weights = ExcitationWeights(*excitation_weights)

@@ -1,8 +1,9 @@
 """Padding and gradients of depthwise convolutions."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from fairseq_neupronet.backbones.lean_mbconv.layout import pad_image
 
 # The gradient of a kernel of more columns costs oneDNN ten times as much (torch 2.14, AVX2).
 _COLUMNS = 3
@@ -34,6 +35,7 @@ def convolution_backward(
         columns = kernel[..., column : column + _COLUMNS]
         first = column - padding[1]
         end = first + stride[1] * (gradient.shape[3] - 1) + columns.shape[3]
-        heard = F.pad(x, (-first, end - x.shape[3], padding[0], padding[0]))
+        within = x[..., max(0, first) : min(end, x.shape[3])]
+        heard = pad_image(within, (max(0, -first), max(0, end - x.shape[3]), padding[0], padding[0]))
         by_columns.append(backward(gradient, heard, columns, None, stride, (0, 0), *rest, [False, True, False])[1])
     return by_x, torch.cat(by_columns, dim=3)

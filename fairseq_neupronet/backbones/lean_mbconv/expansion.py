@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fairseq_neupronet.backbones.lean_mbconv.layout import cells, image, rows
+from fairseq_neupronet.backbones.lean_mbconv.layout import Padded, cells, image, pad_image, rows
 from fairseq_neupronet.backbones.lean_mbconv.statistics import update_running
-from fairseq_neupronet.backbones.lean_mbconv.swish import PaddedSwish, swish_and_slope
+from fairseq_neupronet.backbones.lean_mbconv.swish import swish_and_slope
 
 _WIDE = 64  # input channels from which it costs more to compute a map again than to read it
 
@@ -67,7 +67,7 @@ def padded_swish(normalized: Tensor, pad: tuple[int, int, int, int], in_place: b
     """(clips, H, W, C) → (clips, C, H', W'), padded; ``in_place`` allows to overwrite the input."""
     if not any(pad):
         return F.silu(normalized, inplace=in_place).permute(0, 3, 1, 2)
-    padded = PaddedSwish(normalized, normalized.shape, pad)
+    padded = Padded(normalized, normalized.shape, pad)
     torch.ops.aten.silu.out(normalized, out=padded.inside)
     return padded.image
 
@@ -95,7 +95,7 @@ class ExpansionBackward:
         normalized = next(self._kept, None)
         if normalized is None:
             normalized = self._expansion.normalized(portion, self._size)
-        padded = PaddedSwish(normalized, normalized.shape, pad)
+        padded = Padded(normalized, normalized.shape, pad)
         _, self._slope = swish_and_slope(normalized, padded.inside)
         return padded.image
 
@@ -134,7 +134,7 @@ class UnexpandedBackward:
 
     def swish(self, portion: slice, pad: tuple[int, int, int, int]) -> Tensor:
         """The input itself, padded."""
-        return F.pad(self._x[portion], pad)
+        return pad_image(self._x[portion], pad)
 
     def add(self, portion: slice, by_input: Tensor) -> None:
         """by_input: (clips, C, H, W), without the padding."""

@@ -5,8 +5,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from fairseq_neupronet.backbones.lean_mbconv.layout import rows
-
 
 def update_running(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, n_values: int) -> None:
     """Move the running statistics, (C,) each, as a training pass of the module would."""
@@ -47,21 +45,24 @@ class NormalizationBackward:
     def __init__(self, normalization: Normalization):
         self._normalization = normalization
         self._n_values = 0
-        self._sum, self._product = torch.zeros_like(normalization.mean), torch.zeros_like(normalization.mean)
+        self._by_weight, self._by_bias = torch.zeros_like(normalization.mean), torch.zeros_like(normalization.mean)
 
     def add(self, x: Tensor, gradient: Tensor) -> None:
         """x: the input; both (clips, C, H, W)."""
+        norm = self._normalization
         self._n_values += x.numel() // x.shape[1]
-        self._sum += rows(gradient).sum(0)
-        self._product += rows(x * gradient).sum(0)
+        _, by_weight, by_bias = torch.ops.aten.native_batch_norm_backward(
+            gradient, x, norm.scale, None, None, norm.mean, norm.inverse_deviation, True, 0.0, [False, True, True]
+        )
+        self._by_weight += by_weight
+        self._by_bias += by_bias
 
     def finish(self) -> tuple[Tensor, Tensor]:
         """Gradients of weight and bias (Ioffe and Szegedy 2015, section 3)."""
         norm = self._normalization
-        by_weight = (self._product - norm.mean * self._sum) * norm.inverse_deviation
-        self._slope = -norm.scale * norm.inverse_deviation * by_weight / self._n_values
-        self._offset = -norm.scale * self._sum / self._n_values - self._slope * norm.mean
-        return by_weight, self._sum
+        self._slope = -norm.scale * norm.inverse_deviation * self._by_weight / self._n_values
+        self._offset = -norm.scale * self._by_bias / self._n_values - self._slope * norm.mean
+        return self._by_weight, self._by_bias
 
     def by_input(self, x: Tensor, gradient: Tensor) -> Tensor:
         """The input's gradient, once all portions are added."""
