@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from fairseq_neupronet.benchmarking.by_profile import write_by_profile
 from fairseq_neupronet.benchmarking.cell_folder import CellFolder
 from fairseq_neupronet.benchmarking.collecting import collect
 from fairseq_neupronet.benchmarking.config import read_config
@@ -69,8 +70,14 @@ class Benchmark:
         return self.settings.out / "results.csv"
 
     def collect(self) -> int:
-        """Write ``results.csv`` of every finished cell of the whole table; returns the number of its rows."""
-        return collect(self._finished_folders(), self.results)
+        """Write ``results.csv`` and ``by_profile.csv`` of every finished cell of the whole table.
+
+        Returns:
+            The number of rows of the former.
+        """
+        n_rows = collect(self._finished_folders(), self.results)
+        write_by_profile(self.results)
+        return n_rows
 
     def _finished_folders(self) -> list[CellFolder]:
         folders = [self.settings.folder(cell) for cell in self.all_cells if cell.stage == "finetuning"]

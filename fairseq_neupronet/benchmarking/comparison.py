@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fairseq_neupronet.benchmarking.by_profile import ProfileCounts
 from fairseq_neupronet.benchmarking.collecting import read_rows
 from fairseq_neupronet.benchmarking.counted_metrics import compare_counts, counted_metric
 from fairseq_neupronet.benchmarking.predictions import paired, profile_counts, scored
-from fairseq_neupronet.benchmarking.statistics import Comparison, compare, mean_and_deviation
+from fairseq_neupronet.benchmarking.statistics import Comparison, compare, compare_sums, mean_and_deviation
 
 _TESTED = ("accuracy", "macro_f1", "icbhi_score")
 
@@ -53,7 +54,7 @@ def compared_metric(metrics: Sequence[str]) -> str:
 
 
 def summaries(results: str | Path, reference: str | None = None, metric: str = _TESTED[0]) -> list[Summary]:
-    """Sum up a ``results.csv``, with the predictions in the cells beside it.
+    """Sum up a ``results.csv``, with the predictions in the cells beside it, or else the counts by profile.
 
     Args:
         results: the table.
@@ -73,27 +74,29 @@ def summaries(results: str | Path, reference: str | None = None, metric: str = _
             by_fold = values.setdefault(key, {}).setdefault(row["metric"], {})
             by_fold.setdefault(row["fold"], []).append(float(row["value"]))
     reference = reference or (rows[0]["variant"] if rows else None)
+    counts = ProfileCounts.beside(results)
     return [
         Summary(
             *key,
             figures={metric: mean_and_deviation(found.values()) for metric, found in values.get(key, {}).items()},
             cells=len(cells),
-            comparison=None if key[1] == reference else _compared(results.parent / "cells", key, reference, places,
-                                                                  metric),
+            comparison=None if key[1] == reference else _compared(results.parent / "cells", counts, key, reference,
+                                                                  places, metric),
         )
         for key, cells in places.items()
     ]
 
 
 def _compared(
-    cells: Path, key: tuple[str, str, str, str], reference: str, places: dict, metric: str
+    cells: Path, counts: ProfileCounts, key: tuple[str, str, str, str], reference: str, places: dict, metric: str
 ) -> Comparison | None:
     other = (key[0], reference, *key[2:])
     if other not in places:
         return None
     ours, theirs = scored(cells, key, places[key]), scored(cells, other, places[other])
     if ours is None or theirs is None:
-        return None
+        differences = counts.differences(key, places[key], other, places[other]) if metric == "accuracy" else None
+        return None if differences is None else compare_sums(*differences)
     correct, correct_reference, profile = paired(ours, theirs)
     if not len(profile):
         return None

@@ -65,11 +65,16 @@ def compare(
         seed: of the resampling.
     """
     difference = np.asarray(correct, np.float64) - np.asarray(reference, np.float64)
-    sums, counts = profile_sums(difference, profile)
+    return compare_sums(*profile_sums(difference, profile), resamples, seed)
+
+
+def compare_sums(sums: np.ndarray, counts: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> Comparison:
+    """The same of differences that are summed by profile already: sums and numbers of clips, (P,) each."""
     low, high = bootstrap_interval(sums, counts, resamples, seed)
     exact = len(sums) < EXACT_BELOW
     p = exact_sign_flip_p(sums) if exact else random_sign_flip_p(sums, resamples, seed)
-    return Comparison(float(difference.mean()), low, high, p, exact, len(difference), len(sums))
+    n_clips = int(counts.sum())
+    return Comparison(float(sums.sum() / n_clips), low, high, p, exact, n_clips, len(sums))
 
 
 def profile_sums(values: np.ndarray, profile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
