@@ -51,7 +51,9 @@ def adapted_to_groups(network: nn.Module, group: Tensor, counts: Tensor, prior: 
     found = [n_clips]
 
     def sums_of(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
-        variances, means = torch.var_mean(x, dim=(2, 3), correction=0)
+        # torch.var_mean takes ten times as long over a channels-last map on a CPU.
+        means = x.mean(dim=(2, 3))
+        variances = (x - means[:, :, None, None]).square_().mean(dim=(2, 3))
         found.append(members @ torch.cat([means.double(), variances.double() + means.double().square()], dim=1))
         return found[-1]
 
