@@ -61,7 +61,7 @@ def test_without_predictions_the_test_is_the_same(results):
         assert (after[key].clips, after[key].profiles) == (comparison.clips, comparison.profiles)
 
 
-def test_a_cell_that_was_not_counted_or_had_other_clips_leaves_its_row_uncomparisons(results):
+def test_a_cell_that_was_not_counted_or_had_other_clips_leaves_its_row_untested(results):
     write_by_profile(results)
     shutil.rmtree(results.parent / "cells")
     path = results.with_name("by_profile.csv")
