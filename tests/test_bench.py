@@ -203,7 +203,7 @@ def test_a_ratio_is_the_yardstick_over_ours_unless_said_otherwise():
 
 
 def test_options_reach_the_children_as_they_are(tmp_path):
-    for options in (Options(tmp_path), Options(tmp_path, True, tmp_path / "a b", tmp_path / "c")):
+    for options in (Options(tmp_path), Options(tmp_path, True, tmp_path / "a b", tmp_path / "c", "cuda")):
         assert decode_options(encode_options(options)) == options
 
 
@@ -245,22 +245,45 @@ def test_the_catalogue_is_sound(tmp_path, quick):
         assert comparison.yardstick or not any(figure.compared for figure in comparison.figures)
 
 
+def test_on_a_gpu_what_runs_on_the_cpu_alone_is_left_out_and_nothing_is_wanted(tmp_path):
+    comparisons = catalogue(Options(tmp_path, vocalsound=tmp_path, audio=tmp_path, device="cuda"))
+    measured = {comparison.name: comparison for comparison in comparisons if not comparison.lacks}
+    assert set(measured) == {"step-128", "step-32", "profile", "pooling", "infonce", "infonce-memory", "negatives"}
+    wanted = {figure.wanted for comparison in measured.values() for figure in comparison.figures}
+    assert wanted == {None, Wanted("ours", most=1e-4)}  # equal gradients, everywhere
+    assert {comparison.lacks for comparison in comparisons if comparison.name not in measured} == {
+        "measured on the CPU only; leave out --device"}
+
+
+def test_a_gpu_that_is_not_there_is_one_sentence(monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert cli.main(["bench", "--device", "cuda"]) == 1
+    assert "--device cuda: torch finds no GPU here; leave it out" in capsys.readouterr().err
+
+
 # The yardsticks do the same work
 
-
-def test_pooling_and_its_loop_are_equal():
-    torch.testing.assert_close(contrast.our_pooling()(), contrast.pooling_by_loop()(), rtol=1e-4, atol=1e-4)
-
-
-def test_infonce_and_its_gathered_form_are_equal():
-    torch.testing.assert_close(contrast.our_infonce()(), contrast.gathered_infonce()(), rtol=1e-5, atol=1e-5)
+on_each_device = pytest.mark.parametrize("device", [
+    "cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))])
 
 
-def test_the_loop_over_anchors_draws_what_ours_may_draw():
-    clip, step, candidate, group = contrast._anchors()
-    drawn = contrast.negatives_by_loop()()
-    assert drawn.shape == contrast.our_negatives()().index.shape
-    owner = torch.arange(candidate.numel()).div(candidate.shape[1], rounding_mode="floor")[drawn]
+@on_each_device
+def test_pooling_and_its_loop_are_equal(device):
+    torch.testing.assert_close(contrast.our_pooling(device)(), contrast.pooling_by_loop(device)(), rtol=1e-4, atol=1e-4)
+
+
+@on_each_device
+def test_infonce_and_its_gathered_form_are_equal(device):
+    torch.testing.assert_close(contrast.our_infonce(device)(), contrast.gathered_infonce(device)(), rtol=1e-5,
+                               atol=1e-5)
+
+
+@on_each_device
+def test_the_loop_over_anchors_draws_what_ours_may_draw(device):
+    clip, step, candidate, group = contrast._anchors(device)
+    drawn = contrast.negatives_by_loop(device)()
+    assert drawn.shape == contrast.our_negatives(device)().index.shape
+    owner = torch.arange(candidate.numel(), device=device).div(candidate.shape[1], rounding_mode="floor")[drawn]
     assert (owner[:, :20] == clip[:, None]).all() and (group[owner[:, 20:]] != group[clip][:, None]).all()
     assert (drawn != (clip * candidate.shape[1] + step)[:, None]).all()
 

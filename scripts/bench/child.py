@@ -42,12 +42,13 @@ def main(module: str, name: str, side: str, options: str) -> None:
         print(json.dumps(message), file=replies, flush=True)
 
     try:
-        comparison = next(each for each in load_catalogue(module, decode_options(options)) if each.name == name)
+        given = decode_options(options)
+        comparison = next(each for each in load_catalogue(module, given) if each.name == name)
         run = getattr(comparison, side).prepare()
         reply(ready=True)
         for _ in sys.stdin:
             figures = run()
-            reply(figures=figures, peak_mib=figures.get("peak_mib") or peak_mib())
+            reply(figures=figures, peak_mib=figures.get("peak_mib") or peak_mib(given.device))
     except InputError as error:
         reply(refused=str(error))
 

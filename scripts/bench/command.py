@@ -18,7 +18,7 @@ CATALOGUE = "bench.catalogue"
 
 
 def run(quick: bool = False, only: list[str] | None = None, listing: bool = False, json_path: str | None = None,
-        vocalsound: str | None = None, audio: str | None = None, module: str = CATALOGUE) -> None:
+        vocalsound: str | None = None, audio: str | None = None, device: str = "cpu", module: str = CATALOGUE) -> None:
     """Measure, print the table, write the JSON file.
 
     Args:
@@ -28,21 +28,24 @@ def run(quick: bool = False, only: list[str] | None = None, listing: bool = Fals
         json_path: the file to write; None for none.
         vocalsound: folder of VocalSound-1s, prepared.
         audio: folder of audio files.
+        device: ``cpu`` or ``cuda``.
         module: of the catalogue.
 
     Raises:
-        InputError: an unknown row, an unusable folder or file, a crashed child, Ctrl-C.
+        InputError: an unknown row, an unusable folder, file or device, a crashed child, Ctrl-C.
     """
     if not STATUS.exists():
         raise InputError("neupronet bench reads memory from /proc, which this system lacks; run it on Linux")
     if json_path is not None:
         _check_writable(Path(json_path))
+    if device != "cpu":
+        _check_gpu(device)
     with tempfile.TemporaryDirectory(prefix="neupronet-bench-") as scratch:
         folders = [Path(given).resolve() if given else None for given in (vocalsound, audio)]
         for option, folder in zip(("--vocalsound", "--audio"), folders, strict=True):
             if folder and not folder.is_dir():
                 raise InputError(f"{option} {folder}: no such folder; correct the path")
-        options = Options(Path(scratch), quick, *folders)
+        options = Options(Path(scratch), quick, *folders, device)
         comparisons = _chosen(load_catalogue(module, options), only)
         if listing:
             _list(comparisons)
@@ -76,6 +79,13 @@ def _list(comparisons: list[Comparison]) -> None:
             wanted = f", wanted: {figure.wanted}" if figure.wanted else ""
             lacks = f", not measured: {comparison.lacks}" if comparison.lacks else ""
             print(f"{comparison.name}: {figure.name}, {figure.unit}{wanted}{lacks}")
+
+
+def _check_gpu(device: str) -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        raise InputError(f"--device {device}: torch finds no GPU here; leave it out to measure on the CPU")
 
 
 def _check_writable(path: Path) -> None:

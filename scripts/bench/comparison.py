@@ -16,17 +16,23 @@ class Options:
         quick: smaller sizes, three runs.
         vocalsound: folder of VocalSound-1s as ``neupronet prepare`` leaves it; None without.
         audio: folder of audio files; None without.
+        device: ``cpu`` or ``cuda``; what runs on the CPU alone is not measured on another.
     """
 
     scratch: Path
     quick: bool = False
     vocalsound: Path | None = None
     audio: Path | None = None
+    device: str = "cpu"
 
     @property
     def runs(self) -> int:
         """Measured runs of a side, after a warm-up run."""
         return 3 if self.quick else 5
+
+    def wanted(self, of: str, least: float | None = None, most: float | None = None) -> "Wanted | None":
+        """A bound that was set for two cores of a CPU; None elsewhere."""
+        return Wanted(of, least, most) if self.device == "cpu" else None
 
 
 @dataclass(frozen=True)

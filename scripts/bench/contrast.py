@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from bench.comparison import Comparison, Figure, Options, Run, Side, Wanted
+from bench.comparison import Comparison, Figure, Options, Run, Side
 from bench.memory import RETURNS_MEMORY, growth_mib
 from bench.timing import seconds
 
@@ -13,38 +13,39 @@ _POOLED_CLIPS = 512
 
 
 def comparisons(options: Options) -> list[Comparison]:
+    device = options.device
     pooling = Comparison(
         "pooling",
         (Figure(f"dot pooling, {_POOLED_CLIPS} clips, {_CLIPS_PER_PROFILE} a profile, with backward", "time", "ms",
-                Wanted("ratio", least=50)),),
-        Side(partial(time_of, our_pooling, times=20)), Side(partial(time_of, pooling_by_loop)),
+                options.wanted("ratio", least=50)),),
+        Side(partial(time_of, our_pooling, device, times=20)), Side(partial(time_of, pooling_by_loop, device)),
     )  # fmt: skip
     # Seconds and memory want different allocators, hence different processes.
     infonce = Comparison(
         "infonce",
-        (Figure(f"InfoNCE, {_SIZE}, with backward", "time", "ms", Wanted("ratio", least=5)),),
-        Side(partial(time_of, our_infonce, times=5)), Side(partial(time_of, gathered_infonce)),
+        (Figure(f"InfoNCE, {_SIZE}, with backward", "time", "ms", options.wanted("ratio", least=5)),),
+        Side(partial(time_of, our_infonce, device, times=5)), Side(partial(time_of, gathered_infonce, device)),
     )  # fmt: skip
     memory = Comparison(
         "infonce-memory",
-        (Figure(f"memory that InfoNCE adds, {_SIZE}", "growth", "MiB", Wanted("ratio", least=10)),),
-        Side(partial(growth_of, our_infonce), RETURNS_MEMORY),
-        Side(partial(growth_of, gathered_infonce), RETURNS_MEMORY),
+        (Figure(f"memory that InfoNCE adds, {_SIZE}", "growth", "MiB", options.wanted("ratio", least=10)),),
+        Side(partial(growth_of, our_infonce, device), RETURNS_MEMORY),
+        Side(partial(growth_of, gathered_infonce, device), RETURNS_MEMORY),
     )  # fmt: skip
     negatives = Comparison(
         "negatives",
         (Figure(f"drawing negatives, {_SIZE}", "time", "ms"),),
-        Side(partial(time_of, our_negatives, times=10)), Side(partial(time_of, negatives_by_loop)),
+        Side(partial(time_of, our_negatives, device, times=10)), Side(partial(time_of, negatives_by_loop, device)),
     )  # fmt: skip
     return [pooling, infonce, memory, negatives]
 
 
-def our_pooling():
+def our_pooling(device: str):
     from fairseq_neupronet.allocator import keep_freed_memory
     from fairseq_neupronet.modules.pooling import ProfilePooling
 
     keep_freed_memory()  # as trainings do
-    clip, profile, codes = _pooled()
+    clip, profile, codes = _pooled(device)
     pool = ProfilePooling("dot")
 
     def step():
@@ -55,10 +56,10 @@ def our_pooling():
     return step
 
 
-def pooling_by_loop():
+def pooling_by_loop(device: str):
     import torch
 
-    clip, profile, codes = _pooled()
+    clip, profile, codes = _pooled(device)
 
     def step():
         pooled = []
@@ -73,18 +74,18 @@ def pooling_by_loop():
     return step
 
 
-def _pooled():
+def _pooled(device: str):
     import torch
 
     torch.manual_seed(0)
-    clip, profile = (torch.randn(_POOLED_CLIPS, _WIDTH, requires_grad=True) for _ in range(2))
-    return clip, profile, torch.randperm(_POOLED_CLIPS) // _CLIPS_PER_PROFILE
+    clip, profile = (torch.randn(_POOLED_CLIPS, _WIDTH, device=device, requires_grad=True) for _ in range(2))
+    return clip, profile, torch.randperm(_POOLED_CLIPS).to(device) // _CLIPS_PER_PROFILE
 
 
-def our_infonce():
+def our_infonce(device: str):
     from fairseq_neupronet.modules.infonce import infonce_logits, infonce_loss
 
-    anchors, targets, place, negatives = _contrasted()
+    anchors, targets, place, negatives = _contrasted(device)
 
     def step():
         loss = infonce_loss(infonce_logits(anchors, targets, place, negatives, 0.1))
@@ -94,12 +95,12 @@ def our_infonce():
     return step
 
 
-def gathered_infonce():
+def gathered_infonce(device: str):
     """As fairseq's wav2vec 2.0: the negatives laid out, (A, N, C)."""
     import torch
     import torch.nn.functional as F
 
-    anchors, targets, place, negatives = _contrasted()
+    anchors, targets, place, negatives = _contrasted(device)
 
     def step():
         drawn = targets[negatives.index]
@@ -107,57 +108,57 @@ def gathered_infonce():
         equal = (drawn == positive).all(dim=-1)
         logits = F.cosine_similarity(anchors.unsqueeze(1), torch.cat([positive, drawn], dim=1), dim=-1) / 0.1
         logits = torch.cat([logits[:, :1], logits[:, 1:].masked_fill(equal | ~negatives.valid, -torch.inf)], dim=1)
-        loss = F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long), reduction="sum")
+        loss = F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=device), reduction="sum")
         loss.backward()
         return loss
 
     return step
 
 
-def _contrasted():
+def _contrasted(device: str):
     import torch
 
     from fairseq_neupronet.modules.negatives import sample_negatives
 
-    clip, step, candidate, group = _anchors()
-    anchors = torch.randn(len(clip), _WIDTH, requires_grad=True)
-    targets = torch.randn(_N_CLIPS * _N_STEPS, _WIDTH, requires_grad=True)
+    clip, step, candidate, group = _anchors(device)
+    anchors = torch.randn(len(clip), _WIDTH, device=device, requires_grad=True)
+    targets = torch.randn(_N_CLIPS * _N_STEPS, _WIDTH, device=device, requires_grad=True)
     negatives = sample_negatives(clip, step, candidate, group, _N_WITHIN, _N_ACROSS)
     return anchors, targets, clip * _N_STEPS + step, negatives
 
 
-def _anchors():
+def _anchors(device: str):
     import torch
 
     torch.manual_seed(0)
     step = torch.stack([torch.randperm(_N_STEPS)[:_N_ANCHORS].sort().values for _ in range(_N_CLIPS)]).flatten()
     clip = torch.arange(_N_CLIPS).repeat_interleave(_N_ANCHORS)
     candidate = torch.ones(_N_CLIPS, _N_STEPS, dtype=torch.bool)
-    return clip, step, candidate, torch.arange(_N_CLIPS) // _CLIPS_PER_PROFILE
+    return [each.to(device) for each in (clip, step, candidate, torch.arange(_N_CLIPS) // _CLIPS_PER_PROFILE)]
 
 
-def time_of(build, times: int = 1) -> Run:
-    step = build()
-    return lambda: {"time": 1000 * seconds(step, times)}
+def time_of(build, device: str, times: int = 1) -> Run:
+    step = build(device)
+    return lambda: {"time": 1000 * seconds(step, times, device)}
 
 
-def growth_of(build) -> Run:
-    step = build()
-    return lambda: {"growth": growth_mib(step)}
+def growth_of(build, device: str) -> Run:
+    step = build(device)
+    return lambda: {"growth": growth_mib(step, device)}
 
 
-def our_negatives():
+def our_negatives(device: str):
     from fairseq_neupronet.modules.negatives import sample_negatives
 
-    return partial(sample_negatives, *_anchors(), _N_WITHIN, _N_ACROSS)
+    return partial(sample_negatives, *_anchors(device), _N_WITHIN, _N_ACROSS)
 
 
-def negatives_by_loop():
+def negatives_by_loop(device: str):
     """Anchor by anchor: from its clip's other candidates, and from those of clips of other groups."""
     import torch
 
-    clip, step, candidate, group = _anchors()
-    flat = torch.arange(candidate.numel()).view_as(candidate)
+    clip, step, candidate, group = _anchors(device)
+    flat = torch.arange(candidate.numel(), device=device).view_as(candidate)
 
     def draw():
         drawn = []
@@ -166,8 +167,8 @@ def negatives_by_loop():
             own = flat[number][candidate[number]]
             for place in step[clip == number]:
                 others = own[own != flat[number, place]]
-                within = others[torch.randint(len(others), (_N_WITHIN,))]
-                drawn.append(torch.cat([within, elsewhere[torch.randint(len(elsewhere), (_N_ACROSS,))]]))
+                within = others[torch.randint(len(others), (_N_WITHIN,), device=device)]
+                drawn.append(torch.cat([within, elsewhere[torch.randint(len(elsewhere), (_N_ACROSS,), device=device)]]))
         return torch.stack(drawn)
 
     return draw

@@ -1,4 +1,4 @@
-"""Resident memory as Linux counts it, in MiB.
+"""Resident memory as Linux counts it, or what torch holds of a GPU's, in MiB.
 
 Not ``getrusage``: its maximum begins at the memory of the process that started this one.
 """
@@ -14,21 +14,38 @@ def _status(field: str) -> float:
     return int(line.split()[1]) / 1024
 
 
-def peak_mib() -> float:
+def peak_mib(device: str = "cpu") -> float:
     """The most that this process has ever held."""
-    return _status("VmHWM")
+    return _status("VmHWM") if device == "cpu" else _gpu().max_memory_allocated() / 2**20
 
 
-def growth_mib(work: Callable[[], object]) -> float:
+def _gpu():
+    import torch
+
+    return torch.cuda
+
+
+def growth_mib(work: Callable[[], object], device: str = "cpu") -> float:
     """How far above what the process holds now its memory rises while ``work`` runs.
 
     The kernel's high-water mark is set back to the present before. What ``work`` gets from memory that the process has
     freed and kept is not seen: start the process with ``RETURNS_MEMORY``, or measure one call in a fresh process.
     """
+    if device != "cpu":
+        return _growth_on_gpu(work)
     Path("/proc/self/clear_refs").write_text("5")
     before = _status("VmRSS")
     kept = work()
     growth = _status("VmHWM") - before
+    del kept
+    return growth
+
+
+def _growth_on_gpu(work: Callable[[], object]) -> float:
+    before = _gpu().memory_allocated()
+    _gpu().reset_peak_memory_stats()
+    kept = work()
+    growth = (_gpu().max_memory_allocated() - before) / 2**20
     del kept
     return growth
 

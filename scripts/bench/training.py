@@ -14,6 +14,7 @@ N_MELS, N_FRAMES, N_CLASSES, EMBED_DIM = 128, 128, 6, 256
 CLIPS_PER_PROFILE = 8
 ADAM = {"lr": 1e-4, "betas": (0.9, 0.98), "eps": 1e-8, "weight_decay": 0.004}  # of the recipes
 _GRADIENT_BATCH = 8
+_TIMES = {"cpu": 1, "cuda": 20}  # steps of a run: a GPU's take milliseconds
 _LEAST_GAIN = {128: 4.0, 32: 2.0}
 TOO_LONG = "takes minutes; leave out --quick"
 
@@ -25,8 +26,8 @@ def comparisons(options: Options) -> list[Comparison]:
         Comparison(
             f"step-{size}",
             (Figure(f"training step, efficientnet-b0, batch {size}", "time", "ms a clip",
-                    Wanted("ratio", least=gain)), same),
-            Side(partial(our_step, size)), Side(partial(plain_step, size)),
+                    options.wanted("ratio", least=gain)), same),
+            Side(partial(our_step, size, options.device)), Side(partial(plain_step, size, options.device)),
             lacks=TOO_LONG if options.quick and size > 32 else "",
         )
         for size, gain in _LEAST_GAIN.items()
@@ -35,23 +36,24 @@ def comparisons(options: Options) -> list[Comparison]:
     profile = Comparison(
         "profile",
         (Figure(f"profile branch in one pass against two, batch {size}", "overhead", "% of the base step",
-                Wanted("ours", most=30)),),
-        Side(partial(profile_overhead, size, True)), Side(partial(profile_overhead, size, False)),
+                options.wanted("ours", most=30)),),
+        Side(partial(profile_overhead, size, options.device, True)),
+        Side(partial(profile_overhead, size, options.device, False)),
     )  # fmt: skip
     return [*steps, profile]
 
 
-def our_step(size: int) -> Run:
+def our_step(size: int, device: str) -> Run:
     """A step as ``fairseq-hydra-train`` makes it, without fairseq's trainer around it."""
     from fairseq_neupronet.allocator import keep_freed_memory
 
     keep_freed_memory()
-    difference = gradient_difference()
-    step = training_step(size)
-    return lambda: {"time": 1000 * seconds(step) / size, "difference": difference}
+    difference = gradient_difference(device)
+    step = training_step(size, device)
+    return lambda: {"time": 1000 * seconds(step, _TIMES[device], device) / size, "difference": difference}
 
 
-def training_step(size: int, **model_options):
+def training_step(size: int, device: str = "cpu", **model_options):
     """Build our model, criterion and optimiser; the function returned does a step on one random batch."""
     import torch
     from fairseq.criterions import CRITERION_REGISTRY
@@ -62,11 +64,11 @@ def training_step(size: int, **model_options):
     from fairseq_neupronet.optim.fused_adam import FusedAdam
 
     torch.manual_seed(0)
-    model = our_model(**model_options)
+    model = our_model(**model_options).to(device)
     task = SimpleNamespace(classes=range(N_CLASSES), cfg=SimpleNamespace(profiling=model.profiling))
     criterion = CRITERION_REGISTRY["NeuProNet"](OmegaConf.structured(NeuProNetCriterionConfig()), task)
     optimizer = FusedAdam(model.parameters(), **ADAM)
-    batch = random_batch(size)
+    batch = random_batch(size, device)
 
     def step() -> None:
         optimizer.zero_grad()
@@ -89,39 +91,39 @@ def our_model(**options):
     return NeuProNetModel.build_model(OmegaConf.structured(config), None).train()
 
 
-def random_batch(size: int) -> dict:
+def random_batch(size: int, device: str = "cpu") -> dict:
     import numpy as np
     import torch
 
     return {
-        "id": torch.arange(size),
+        "id": torch.arange(size, device=device),
         "subset": "train",
         "net_input": {
-            "source": torch.randn(size, N_MELS, N_FRAMES),
-            "padding_mask": torch.zeros(size, N_FRAMES, dtype=torch.bool),
+            "source": torch.randn(size, N_MELS, N_FRAMES).to(device),
+            "padding_mask": torch.zeros(size, N_FRAMES, dtype=torch.bool, device=device),
             "frames": np.full(size, N_FRAMES),
-            "profile": torch.arange(size) // CLIPS_PER_PROFILE,
+            "profile": torch.arange(size, device=device) // CLIPS_PER_PROFILE,
         },
-        "target": torch.randint(0, N_CLASSES, (size,)),
+        "target": torch.randint(0, N_CLASSES, (size,)).to(device),
     }
 
 
-def plain_step(size: int) -> Run:
+def plain_step(size: int, device: str) -> Run:
     import torch
     import torch.nn.functional as F
     from fairseq.optim.adam import Adam
 
     torch.manual_seed(0)
-    model = plain_model()
+    model = plain_model().to(device)
     optimizer = Adam(model.parameters(), **ADAM)
-    batch = random_batch(size)
+    batch = random_batch(size, device)
 
     def step() -> None:
         optimizer.zero_grad()
         F.cross_entropy(model(batch["net_input"]["source"]), batch["target"], reduction="sum").backward()
         optimizer.step()
 
-    return lambda: {"time": 1000 * seconds(step) / size}
+    return lambda: {"time": 1000 * seconds(step, _TIMES[device], device) / size}
 
 
 def plain_model():
@@ -151,39 +153,43 @@ def plain_model():
     return PlainEfficientNet().train()
 
 
-def gradient_difference() -> float:
-    """Norm of the difference of both gradients over plain's norm, with equal weights and without drop connect."""
+def gradient_difference(device: str = "cpu") -> float:
+    """Norm of the difference of both gradients over plain's norm, with equal weights and without drop connect.
+
+    On a GPU without TensorFloat-32, whose ten bits would be all that is seen.
+    """
     import torch
     import torch.nn.functional as F
 
     torch.manual_seed(0)
-    plain, ours = plain_model(), our_model()
+    plain, ours = plain_model().to(device), our_model().to(device)
     parts = ((ours.backbone.effnet, plain.effnet), (ours.backbone.projection, plain.projection),
              (ours.head[0], plain.head))  # fmt: skip
     for mine, other in parts:
         mine.load_state_dict(other.state_dict())
     for network in parts[0]:
         network._global_params = network._global_params._replace(drop_connect_rate=0.0)
-    batch = random_batch(_GRADIENT_BATCH)
+    batch = random_batch(_GRADIENT_BATCH, device)
     source, mask = batch["net_input"]["source"], batch["net_input"]["padding_mask"]
-    F.cross_entropy(plain(source), batch["target"]).backward()
-    F.cross_entropy(ours(source, mask).logits, batch["target"]).backward()
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        F.cross_entropy(plain(source), batch["target"]).backward()
+        F.cross_entropy(ours(source, mask).logits, batch["target"]).backward()
     pairs = [(a.grad, b.grad) for mine, other in parts
              for a, b in zip(mine.parameters(), other.parameters(), strict=True)]  # fmt: skip
     square = sum((a - b).square().sum() for a, b in pairs) / sum(b.square().sum() for _, b in pairs)
     return float(square.sqrt())
 
 
-def profile_overhead(size: int, one_pass: bool) -> Run:
+def profile_overhead(size: int, device: str, one_pass: bool) -> Run:
     """The profile model's step minus the base model's, one after the other in the same process."""
     from fairseq_neupronet.allocator import keep_freed_memory
 
     keep_freed_memory()
-    base = training_step(size)
-    profile = training_step(size, profiling=True, one_pass=one_pass)
+    base = training_step(size, device)
+    profile = training_step(size, device, profiling=True, one_pass=one_pass)
 
     def run() -> dict[str, float]:
-        without, with_profiles = seconds(base), seconds(profile)
+        without, with_profiles = (seconds(step, _TIMES[device], device) for step in (base, profile))
         return {"overhead": 100 * (with_profiles / without - 1)}
 
     return run
