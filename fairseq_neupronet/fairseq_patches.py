@@ -251,6 +251,8 @@ def _validate_and_save(cfg, trainer, task, epoch_itr, valid_subsets, end_of_epoc
         _before_saving[:] = [lambda: training_log.follow(cfg, trainer, task, epoch_itr.epoch, end_of_epoch)]
     losses, should_stop = _originals["validate_and_save"](cfg, trainer, task, epoch_itr, valid_subsets, end_of_epoch)
     _run_before_saving()
+    if should_stop or (end_of_epoch and 0 < cfg.optimization.max_epoch <= epoch_itr.epoch):
+        training_log.finish()
     if not should_stop and stop_signals.received_by_any(trainer.device):
         updates = trainer.get_num_updates()
         if _saved_updates != [updates]:

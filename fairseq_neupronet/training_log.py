@@ -8,6 +8,7 @@ import csv
 import logging
 import math
 import os
+from functools import partial
 from numbers import Real
 from pathlib import Path
 
@@ -22,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 LOG = "training.csv"
 _PLACE = ("epoch", "updates")
+_pictures = validation_pictures.PacedPictures()
 
 
 def follow(config, trainer, task, epoch: int, end_of_epoch: bool) -> None:
@@ -47,10 +49,15 @@ def follow(config, trainer, task, epoch: int, end_of_epoch: bool) -> None:
         for subset, (_, evaluation) in validations.items():
             if evaluation is not None and len(evaluation.target):
                 recipe = task.data_state["recipe"]
-                validation_pictures.log_validation(
-                    config.common.tensorboard_logdir, task.dataset(subset), evaluation, task.classes, updates,
-                    FeatureRecipe.from_dict(recipe) if recipe else None,
-                )  # fmt: skip
+                _pictures.offer(subset, partial(
+                    validation_pictures.log_validation, config.common.tensorboard_logdir, task.dataset(subset),
+                    evaluation, task.classes, updates, FeatureRecipe.from_dict(recipe) if recipe else None,
+                ))  # fmt: skip
+
+
+def finish() -> None:
+    """Draw the pictures of the last validation, if they were passed over."""
+    _pictures.finish()
 
 
 def record(folder: str | Path, epoch: int, updates: int, figures: dict[str, dict]) -> None:

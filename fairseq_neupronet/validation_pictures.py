@@ -6,6 +6,9 @@ Letters: N clips, K classes, M mel bands, F frames.
 
 import importlib.util
 import logging
+import math
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +20,7 @@ from fairseq_neupronet.evaluation.metrics import confusion_matrix
 
 logger = logging.getLogger(__name__)
 
+_SHARE = 0.05  # of a training's time; a small epoch takes no longer than its pictures
 _EXAMPLES = 8
 _MOST_CLASSES = 60  # with more of them the numbers of a confusion matrix cannot be read
 _TICKS = (100, 500, 1000, 2000, 4000, 8000, 16000)  # Hz
@@ -31,6 +35,37 @@ def can_log() -> bool:
 def can_draw() -> bool:
     """Whether there can be pictures in it too."""
     return can_log() and importlib.util.find_spec("matplotlib") is not None
+
+
+class PacedPictures:
+    """Draws validations as long as that takes a twentieth of the time; what was passed over last is drawn at the end.
+
+    Args:
+        clock: seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
+        self._clock = clock
+        self._waiting: dict[str, Callable[[], None]] = {}
+        self._next: dict[str, float] = {}
+
+    def offer(self, subset: str, draw: Callable[[], None]) -> None:
+        """Call ``draw`` now, or keep it until a later one of the subset takes its place."""
+        self._waiting[subset] = draw
+        if self._clock() >= self._next.get(subset, -math.inf):
+            self._draw(subset)
+
+    def finish(self) -> None:
+        """Draw what waits; the next training begins anew."""
+        for subset in list(self._waiting):
+            self._draw(subset)
+        self._next.clear()
+
+    def _draw(self, subset: str) -> None:
+        start = self._clock()
+        self._waiting.pop(subset)()
+        end = self._clock()
+        self._next[subset] = end + (end - start) / _SHARE
 
 
 def log_validation(folder: str | Path, dataset, evaluation: Evaluation, classes: list[str], updates: int,

@@ -5,7 +5,7 @@
 Each cell of the tables is three training steps and one validation, done twice from one seed. It shows the loss of the
 validation; ``refused`` where the model says that the combination makes no sense (its sentences stand below), and
 ``FAILED`` where a loss is not finite or the second time gives another one (on a GPU, where sums are of no fixed order,
-one that differs by more than a thousandth). Exit code 1 where any cell failed.
+one that differs by more than a hundredth). Exit code 1 where any cell failed.
 """
 
 import argparse
@@ -143,7 +143,7 @@ class Matrix:
     def _equal(self, losses: list[float], again: list[float]) -> bool:
         if self._device == "cpu":
             return losses == again
-        return all(math.isclose(*pair, rel_tol=1e-3) for pair in zip(losses, again, strict=True))
+        return all(math.isclose(*pair, rel_tol=1e-2) for pair in zip(losses, again, strict=True))
 
 
 def _model_config(cell: Cell):

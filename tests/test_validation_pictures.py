@@ -1,6 +1,7 @@
 """Pictures for TensorBoard: what they show, and that a training does without them."""
 
 import logging
+import time
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from fairseq_neupronet import validation_pictures
 from fairseq_neupronet.audio.recipe import FeatureRecipe
 from fairseq_neupronet.evaluation.clip_outputs import Evaluation
+from fairseq_neupronet.training_log import LOG, read
 
 CLASSES = ["cough", "laugh", "$5"]
 
@@ -57,6 +59,36 @@ def test_a_picture_that_cannot_be_written_is_a_warning(tmp_path, caplog):
     assert "no pictures of this validation" in caplog.text
 
 
+def test_pictures_take_a_twentieth_of_the_time_and_the_last_validation_has_its_own():
+    now, drawn = [0.0], []
+    pictures = validation_pictures.PacedPictures(lambda: now[0])
+
+    def draw(number: int) -> None:
+        drawn.append(number)
+        now[0] += 1.0  # second
+
+    for number in range(101):
+        pictures.offer("valid", lambda number=number: draw(number))
+        now[0] += 5.0
+    assert drawn == list(range(0, 101, 4))  # 20 s of training between the end of one and the next
+    pictures.offer("valid", lambda: draw(101))
+    pictures.finish()
+    assert drawn[-2:] == [100, 101]
+    pictures.finish()
+    pictures.offer("valid", lambda: draw(0))  # another training
+    assert drawn[-2:] == [101, 0]
+
+
+def test_subsets_are_paced_apart():
+    drawn = []
+    pictures = validation_pictures.PacedPictures()
+    for subset in ("valid", "test", "valid", "test"):
+        pictures.offer(subset, lambda subset=subset: (time.sleep(0.01), drawn.append(subset)))
+    assert drawn == ["valid", "test"]
+    pictures.finish()
+    assert drawn == ["valid", "test"] * 2
+
+
 def test_tensorboard_gets_both_pictures(tmp_path, corpus):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -71,3 +103,13 @@ def test_tensorboard_gets_both_pictures(tmp_path, corpus):
     events.Reload()
     assert sorted(events.Tags()["images"]) == ["confusion", "least_right"]
     assert [event.step for event in events.Images("confusion")] == [7]
+
+
+def test_a_trainings_last_validation_has_pictures(run_folder):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run_folder / "tensorboard" / "valid"))
+    events.Reload()
+    validated = [int(row["updates"]) for row in read(run_folder / "checkpoints" / LOG)]
+    assert [event.step for event in events.Images("confusion")] == sorted({validated[0], validated[-1]})
