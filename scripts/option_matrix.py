@@ -4,8 +4,8 @@
 
 Each cell of the tables is three training steps and one validation, done twice from one seed. It shows the loss of the
 validation; ``refused`` where the model says that the combination makes no sense (its sentences stand below), and
-``FAILED`` where a loss is not finite or the second time gives another one (on a GPU, where sums are of no fixed order,
-one that differs by more than a hundredth). Exit code 1 where any cell failed.
+``FAILED`` where a loss is not finite or the second time differs (on a GPU, whose sums are of no fixed order, by more
+than a hundredth). Exit code 1 where any cell failed.
 """
 
 import argparse
@@ -76,7 +76,9 @@ class Outcome:
     def __str__(self) -> str:
         if self.refusal:
             return "refused"
-        return f"{self.losses[-1]:.3f}" if self.sound else "FAILED"
+        if not all(map(math.isfinite, self.losses)):
+            return "FAILED: not finite"
+        return f"{self.losses[-1]:.3f}" if self.repeats else "FAILED: differs"
 
 
 def all_cells() -> Iterator[Cell]:

@@ -49,8 +49,8 @@ def test_without_profiles_only_a_fusion_is_refused(matrix, loss):
 
 def test_what_is_not_finite_or_does_not_repeat_has_failed():
     assert str(Outcome([1.0, 2.0])) == "2.000"
-    assert str(Outcome([1.0, float("nan")])) == "FAILED"
-    assert str(Outcome([1.0, 2.0], repeats=False)) == "FAILED"
+    assert str(Outcome([1.0, float("nan")], repeats=False)) == "FAILED: not finite"
+    assert str(Outcome([1.0, 2.0], repeats=False)) == "FAILED: differs"
     assert str(Outcome(refusal="no")) == "refused"
 
 
