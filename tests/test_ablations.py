@@ -82,7 +82,7 @@ def test_every_ablation_is_here():
     assert {path.stem for path in (CONFIGS / "ablation").glob("*.yaml")} == set(CHANGES)
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", [RECIPES[0], *(pytest.param(each, marks=pytest.mark.slow) for each in RECIPES[1:])])
 def test_an_ablation_changes_what_it_names_on_every_recipe_and_nothing_else(recipe):
     plain = dict(flat(composed(recipe)))
     for name, changes in CHANGES.items():

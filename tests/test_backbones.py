@@ -265,6 +265,7 @@ def test_the_example_has_fifteen_lines_of_code():
     assert len(code) <= 15
 
 
+@pytest.mark.slow
 def test_a_backbone_of_ones_own_trains_and_validates(corpus, tmp_path):
     own = tiny.ROOT / "examples" / "own_backbone"
     trained = tiny.train(

@@ -404,7 +404,7 @@ NORMALIZED = {"base", "multibranch", "profile_only", "in_batch", "profile_normal
               "two_encoders_adaptive"}  # fmt: skip
 
 
-@pytest.mark.parametrize("quick", [False, True])
+@pytest.mark.parametrize("quick", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("name", "ablations"),
     [("urbansound8k", PAPER), ("vocalsound", PAPER), ("icbhi", PAPER), ("arabic_digits", NORMALIZED)],

@@ -325,6 +325,7 @@ def test_batches_of_n_are_the_official_ones_whatever_the_batch_size(corpus, min_
         assert longest == [frames[kept[batch[0]]] for batch in wanted]
 
 
+@pytest.mark.slow
 def test_it_trains_in_bfloat16_with_profile_batches_and_workers(corpus, tmp_path):
     shutil.copytree(corpus, tmp_path / "data")
     options = ["task.profiling=True", "task.profile_normalize=true", "task.profile_normalize_clips=random",
