@@ -44,6 +44,7 @@ class Manifest:
         frames: (N,) int64 frame counts.
         profiles: (N,) int64 codes, equal where two clips share a profile; None without a profile column.
         profile_names: the name of each code.
+        own_profiles: (N,) codes of the clips' own profiles, where ``profiles`` are shuffled ones; otherwise None.
     """
 
     path: Path
@@ -53,9 +54,15 @@ class Manifest:
     frames: np.ndarray
     profiles: np.ndarray | None
     profile_names: Sequence[str]
+    own_profiles: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.clips)
+
+    def own_profile(self, row: int) -> str:
+        """The name of a clip's own profile, whatever group it was given; empty without profiles."""
+        codes = self.profiles if self.own_profiles is None else self.own_profiles
+        return "" if codes is None else self.profile_names[codes[row]]
 
     def line_of(self, row: int) -> str:
         """Where row ``row`` stands, for messages."""

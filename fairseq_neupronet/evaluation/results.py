@@ -37,10 +37,9 @@ def write_results(
     with atomic_file(Path(folder) / "predictions.tsv") as file:
         print("path", "profile", "target", "prediction", *classes, sep="\t", file=file)
         for number, (row, clip_probabilities) in enumerate(zip(rows, probabilities.tolist(), strict=True)):
-            profile = "" if manifest.profiles is None else manifest.profile_names[manifest.profiles[row]]
             print(
-                name_of(manifest.clips[row]), profile, classes[target[number]], classes[predicted[number]],
-                *(f"{probability:.9g}" for probability in clip_probabilities), sep="\t", file=file,
+                name_of(manifest.clips[row]), manifest.own_profile(row), classes[target[number]],
+                classes[predicted[number]], *(f"{probability:.9g}" for probability in clip_probabilities), sep="\t", file=file,
             )  # fmt: skip
     defined = {name: None if math.isnan(value) else value for name, value in evaluation.metrics.items()}
     summary = {

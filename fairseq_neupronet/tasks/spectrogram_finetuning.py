@@ -168,7 +168,8 @@ class SpectrogramFinetuningTask(SpectrogramPretrainingTask):
         classes = None
         if self.cfg.shuffle_profiles_among == "clips_of_a_class":
             classes = read_labels(self.folder / f"{split}.label", manifest, self.data_classes, self.data_classes)
-        return replace(manifest, profiles=shuffled_profiles(manifest.profiles, seed, split, classes))
+        shuffled = shuffled_profiles(manifest.profiles, seed, split, classes)
+        return replace(manifest, profiles=shuffled, own_profiles=manifest.profiles)
 
     def group(self, dataset: SpectrogramDataset) -> None:
         """Set the groups of the protocol."""
