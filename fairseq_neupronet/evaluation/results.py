@@ -39,7 +39,8 @@ def write_results(
         for number, (row, clip_probabilities) in enumerate(zip(rows, probabilities.tolist(), strict=True)):
             print(
                 name_of(manifest.clips[row]), manifest.own_profile(row), classes[target[number]],
-                classes[predicted[number]], *(f"{probability:.9g}" for probability in clip_probabilities), sep="\t", file=file,
+                classes[predicted[number]], *(f"{probability:.9g}" for probability in clip_probabilities),
+                sep="\t", file=file,
             )  # fmt: skip
     defined = {name: None if math.isnan(value) else value for name, value in evaluation.metrics.items()}
     summary = {
