@@ -45,14 +45,19 @@ def follow(config, trainer, task, epoch: int, end_of_epoch: bool) -> None:
     figures = {"train": metrics.get_smoothed_values("train")} if metrics.get_meters("train") is not None else {}
     figures |= {subset: stats for subset, (stats, _) in validations.items()}
     record(config.checkpoint.save_dir, epoch, updates, figures)
-    if config.common.tensorboard_logdir and validation_pictures.can_draw():
-        for subset, (_, evaluation) in validations.items():
-            if evaluation is not None and len(evaluation.target):
-                recipe = task.data_state["recipe"]
-                _pictures.offer(subset, partial(
-                    validation_pictures.log_validation, config.common.tensorboard_logdir, task.dataset(subset),
-                    evaluation, task.classes, updates, FeatureRecipe.from_dict(recipe) if recipe else None,
-                ))  # fmt: skip
+    if validations and config.common.tensorboard_logdir and validation_pictures.can_draw():
+        evaluations = {subset: evaluation for subset, (_, evaluation) in validations.items()}
+        _pictures.offer(partial(_draw, config.common.tensorboard_logdir, task, evaluations, updates))
+
+
+def _draw(folder: str, task, evaluations: dict, updates: int) -> None:
+    for subset, evaluation in evaluations.items():
+        if evaluation is not None and len(evaluation.target):
+            recipe = task.data_state["recipe"]
+            validation_pictures.log_validation(
+                folder, task.dataset(subset), evaluation, task.classes, updates,
+                FeatureRecipe.from_dict(recipe) if recipe else None,
+            )  # fmt: skip
 
 
 def finish() -> None:

@@ -45,27 +45,27 @@ class PacedPictures:
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic):
-        self._clock = clock
-        self._waiting: dict[str, Callable[[], None]] = {}
-        self._next: dict[str, float] = {}
+        self._clock, self._next = clock, -math.inf
+        self._waiting: Callable[[], None] | None = None
 
-    def offer(self, subset: str, draw: Callable[[], None]) -> None:
-        """Call ``draw`` now, or keep it until a later one of the subset takes its place."""
-        self._waiting[subset] = draw
-        if self._clock() >= self._next.get(subset, -math.inf):
-            self._draw(subset)
+    def offer(self, draw: Callable[[], None]) -> None:
+        """Call ``draw``, which draws a validation, now, or keep it until a later one takes its place."""
+        self._waiting = draw
+        if self._clock() >= self._next:
+            self._draw()
 
     def finish(self) -> None:
         """Draw what waits; the next training begins anew."""
-        for subset in list(self._waiting):
-            self._draw(subset)
-        self._next.clear()
+        if self._waiting is not None:
+            self._draw()
+        self._next = -math.inf
 
-    def _draw(self, subset: str) -> None:
+    def _draw(self) -> None:
+        draw, self._waiting = self._waiting, None
         start = self._clock()
-        self._waiting.pop(subset)()
+        draw()
         end = self._clock()
-        self._next[subset] = end + (end - start) / _SHARE
+        self._next = end + (end - start) / _SHARE
 
 
 def log_validation(folder: str | Path, dataset, evaluation: Evaluation, classes: list[str], updates: int,

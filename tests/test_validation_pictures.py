@@ -1,7 +1,6 @@
 """Pictures for TensorBoard: what they show, and that a training does without them."""
 
 import logging
-import time
 
 import numpy as np
 import pytest
@@ -68,25 +67,15 @@ def test_pictures_take_a_twentieth_of_the_time_and_the_last_validation_has_its_o
         now[0] += 1.0  # second
 
     for number in range(101):
-        pictures.offer("valid", lambda number=number: draw(number))
+        pictures.offer(lambda number=number: draw(number))
         now[0] += 5.0
     assert drawn == list(range(0, 101, 4))  # 20 s of training between the end of one and the next
-    pictures.offer("valid", lambda: draw(101))
+    pictures.offer(lambda: draw(101))
     pictures.finish()
     assert drawn[-2:] == [100, 101]
     pictures.finish()
-    pictures.offer("valid", lambda: draw(0))  # another training
+    pictures.offer(lambda: draw(0))  # another training
     assert drawn[-2:] == [101, 0]
-
-
-def test_subsets_are_paced_apart():
-    drawn = []
-    pictures = validation_pictures.PacedPictures()
-    for subset in ("valid", "test", "valid", "test"):
-        pictures.offer(subset, lambda subset=subset: (time.sleep(0.01), drawn.append(subset)))
-    assert drawn == ["valid", "test"]
-    pictures.finish()
-    assert drawn == ["valid", "test"] * 2
 
 
 def test_tensorboard_gets_both_pictures(tmp_path, corpus):
@@ -105,11 +94,18 @@ def test_tensorboard_gets_both_pictures(tmp_path, corpus):
     assert [event.step for event in events.Images("confusion")] == [7]
 
 
-def test_a_trainings_last_validation_has_pictures(run_folder):
+@pytest.mark.slow
+@pytest.mark.parametrize("end", [["optimization.max_epoch=2", "optimization.max_update=100"],
+                                 ["optimization.max_update=6"]], ids=["epochs", "updates"])  # fmt: skip
+def test_a_trainings_last_validation_has_pictures(corpus, tmp_path, end):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    events = EventAccumulator(str(run_folder / "tensorboard" / "valid"))
+    trained = tiny.train("finetuning", "vocalsound", f"task.data={corpus}", "hydra.run.dir=run",
+                         "dataset.validate_interval_updates=1", *end, cwd=tmp_path)  # fmt: skip
+    assert trained.returncode == 0, trained.stderr
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard" / "valid"))
     events.Reload()
-    validated = [int(row["updates"]) for row in read(run_folder / "checkpoints" / LOG)]
-    assert [event.step for event in events.Images("confusion")] == sorted({validated[0], validated[-1]})
+    validated = [int(row["updates"]) for row in read(tmp_path / "run" / "checkpoints" / LOG)]
+    drawn = [event.step for event in events.Images("confusion")]
+    assert (drawn[0], drawn[-1]) == (validated[0], validated[-1]) and len(drawn) < len(validated)
