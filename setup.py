@@ -61,8 +61,8 @@ setup(
         "tensorboard": ["matplotlib>=3.8", "tensorboard>=2.16"],
         "test": ["atheris>=2.3; sys_platform == 'linux'", "gradio>=6.31,<7", "hydra-joblib-launcher>=1.2",
                  "hypothesis>=6.100", "librosa>=0.10.2", "matplotlib>=3.8", "onnx>=1.17", "onnxruntime>=1.20",
-                 "onnxscript>=0.5", "pandas>=2.0", "playwright>=1.50", "pytest>=8.0", "ruff>=0.9",
-                 "scikit-learn>=1.3", "tensorboard>=2.16"],
+                 "onnxscript>=0.5", "pandas>=2.0", "playwright>=1.50", "pytest>=8.0", "pytest-xdist>=3.5",
+                 "ruff>=0.9", "scikit-learn>=1.3", "tensorboard>=2.16"],
     },
     entry_points={"console_scripts": ["neupronet = fairseq_neupronet.cli:main"]},
 )

@@ -17,7 +17,8 @@ bash scripts/setup.sh
 say "ruff check"
 "$venv/bin/python" -m ruff check .
 say "pytest"
-"$venv/bin/python" -m pytest ${arguments[@]+"${arguments[@]}"}
+# Torch computes on one thread in the tests, so each of two processes has a core. A file's tests share what they trained.
+"$venv/bin/python" -m pytest -n 2 --dist loadfile ${arguments[@]+"${arguments[@]}"}
 [[ -n $slow ]] || exit 0
 
 # Each file in a process of its own: the slow tests fork trainings, which want a process that has not trained before.
