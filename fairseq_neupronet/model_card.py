@@ -20,6 +20,7 @@ _EXTRACTOR = "spectrogram_wav2vec2"
 _OURS = {"NeuProNet": "classifier", _EXTRACTOR: "pretrained profile extractor"}
 _SECTIONS = ("common", "task", "model", "criterion", "dataset", "optimization", "optimizer", "lr_scheduler",
              "checkpoint")
+_BUFFERS = (".running_mean", ".running_var", ".num_batches_tracked")  # of batch norm
 _HASHED_AT_ONCE = 1 << 22
 
 PROTOCOLS = """\
@@ -120,6 +121,12 @@ def _heading(path: Path, state: dict, kind: str) -> str:
             f"- {moment(state)}\n- SHA-256 of the file: `{digest(path)}`\n")
 
 
+def hears_profiles(config: dict) -> bool:
+    """Whether a model's outputs for a clip may depend on the clips of its profile, by its configuration."""
+    task, pools = config["task"], config["task"].get("profiling") and config["model"].get("grouping") != "none"
+    return bool(pools or task.get("profile_normalize") or task.get("adaptive_batch_norm") is not None)
+
+
 def moment(state: dict) -> str:
     """When in its training a checkpoint was saved: epoch and update."""
     history, iterator = state.get("optimizer_history"), (state.get("extra_state") or {}).get("train_iterator")
@@ -131,7 +138,8 @@ def moment(state: dict) -> str:
 
 def _model(config: dict, state: dict) -> str:
     model = config["model"]
-    n_parameters = sum(weight.numel() for name, weight in state["model"].items() if not name.startswith("bank."))
+    n_parameters = sum(weight.numel() for name, weight in state["model"].items()
+                       if not (name.startswith("bank.") or name.endswith(_BUFFERS)))  # fmt: skip
     rows = {"parameters": f"{n_parameters:,}"}
     if model["_name"] == _EXTRACTOR:
         rows |= {name: model.get(name) for name in ("conv_feature_layers", "encoder_layers", "encoder_embed_dim")}
@@ -141,7 +149,7 @@ def _model(config: dict, state: dict) -> str:
         if config["task"].get("profiling"):
             rows |= {name: model[name] for name in ("grouping", "pooling", "fusion", "head") if name in model}
             rows["profile extractor"] = "pretrained" if model.get("profile_extractor_path") else "trained with the rest"
-        elif not config["task"].get("profile_normalize") and config["task"].get("adaptive_batch_norm") is None:
+        elif not hears_profiles(config):
             rows["profiles"] = "none: each clip is heard alone"
     if config["task"].get("profile_normalize"):
         rows["mel bands"] = "normalised over the clips of a profile"
@@ -204,7 +212,9 @@ def _training(config: dict, state: dict) -> str:
         rows["classes weighted"] = _listed(criterion["class_weights"] or ["uniformly"])
     if task.get("profiling"):
         rows["weights of the losses"] = _listed(criterion.get("loss_weights") or [])
-    augmented = [name for name in ("specaug", "mixup", "profile_batches") if task.get(name)]
+    augmented = [name for name in ("specaug", "frequency_warp", "mixup", "profile_batches") if task.get(name)]
+    if criterion.get("label_smoothing"):
+        rows["label smoothing"] = criterion["label_smoothing"]
     rows["augmentation and batches"] = ", ".join(augmented) or "plain"
     best = (state.get("extra_state") or {}).get("best")
     chosen_by = f"{config['checkpoint'].get('best_checkpoint_metric')} on {_first_subset(dataset)}"
@@ -236,7 +246,7 @@ def _limits(config: dict, data: dict) -> str:
         "It was trained on the recordings above; other microphones, rooms and groups of people or machines may lower "
         "its figures, and only a test on such sound tells.",
     ]
-    if config["task"].get("profiling"):
+    if hears_profiles(config):
         lines.append("Its profiles are the data's own; a profile without enrolled clips is heard as `single`.")
     counts = [count for count in data.get("train_clips") or [] if count]
     if counts and max(counts) >= 5 * min(counts):
@@ -246,7 +256,7 @@ def _limits(config: dict, data: dict) -> str:
 
 def _use(config: dict, path: Path) -> str:
     predict = f"neupronet predict --path {path.name} FILE…"
-    if config["task"].get("profiling"):
+    if hears_profiles(config):
         predict += f"\nneupronet enrol --path {path.name} --bank BANK.npz --profile NAME RECORDINGS…"
         predict += f"\nneupronet predict --path {path.name} --bank BANK.npz --profile NAME FILE…"
     return f"## Use\n\n```\n{predict}\n```\n"

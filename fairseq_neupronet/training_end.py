@@ -17,7 +17,7 @@ from fairseq_neupronet.data.manifest import read_manifest
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.evaluation.protocols import Protocol
 from fairseq_neupronet.files import atomic_file
-from fairseq_neupronet.model_card import CARD, FIGURES, Measured, Split, moment, write_card
+from fairseq_neupronet.model_card import CARD, FIGURES, Measured, Split, hears_profiles, moment, write_card
 from fairseq_neupronet.training_log import LOG
 from fairseq_neupronet.validation.plan import Plan
 from fairseq_neupronet.validation.session import Session
@@ -43,8 +43,8 @@ def finish(config, folder: Path) -> list[str]:
         return ["no checkpoint was kept"]
     card = checkpoints / CARD
     _write(card, write_card(best))  # should measuring fail, there is a card without figures
-    measured = None
-    if config["task"]["_name"] == "spectrogram_finetuning":
+    measured, is_extractor = None, config["task"]["_name"] != "spectrogram_finetuning"
+    if not is_extractor and not config["dataset"]["disable_validation"]:
         measured = _measure(config, best)
         _write(card, write_card(best, measured))
     metric, state = config["checkpoint"]["best_checkpoint_metric"], read_plain_checkpoint(best)
@@ -57,9 +57,9 @@ def finish(config, folder: Path) -> list[str]:
         lines.append(f"TensorBoard: tensorboard --logdir {_shown(tensorboard)}")
     elif not can_log():
         lines.append("no TensorBoard logs: it is not installed (pip install tensorboard)")
-    if measured is None:
+    if is_extractor:
         return [*lines, f"next: fairseq-hydra-train … model.profile_extractor_path={_shown(best)}"]
-    return [*_figure_lines(measured), *lines, *_next_commands(config, folder, best)]
+    return [*(_figure_lines(measured) if measured else []), *lines, *_next_commands(config, folder, best)]
 
 
 def _write(card: Path, text: str) -> None:
@@ -111,9 +111,10 @@ def _figure_lines(measured: Measured) -> list[str]:
 
 
 def _next_commands(config, folder: Path, best: Path) -> list[str]:
-    data = config["task"]["data"]
-    subset = "test" if (Path(data) / "test.tsv").is_file() else config["dataset"]["valid_subset"].split(",")[0]
-    protocols = f"single,{_ENROLLED},full" if config["task"]["profiling"] else "single"
+    data = Path(config["task"]["data"])
+    subsets = ["test", *config["dataset"]["valid_subset"].split(",")]
+    subset = next((name for name in subsets if (data / f"{name}.tsv").is_file()), subsets[0])
+    protocols = f"single,{_ENROLLED},full" if hears_profiles(config) else "single"
     user_dir = Path(config["common"]["user_dir"])
     own = "" if user_dir.resolve() == Path(__file__).resolve().parent else f" --user-dir {_shown(user_dir)}"
     return [

@@ -61,11 +61,13 @@ def check_inputs(config: DictConfig) -> None:
     add_defaults(config)
     check_processes(config)
     _check_schedule(config)
+    _check_precision(config)
     task = setup_task(config.task)
     _check_best_metric(config, task)
     task.build_model(config.model)
     task.build_criterion(config.criterion)
-    for split in (config.dataset.train_subset, *config.dataset.valid_subset.split(",")):
+    evaluated = [] if config.dataset.disable_validation else config.dataset.valid_subset.split(",")
+    for split in (config.dataset.train_subset, *evaluated):
         task.load_dataset(split)
         check_files(task.dataset(split).manifest)
 
@@ -237,6 +239,13 @@ def _check_schedule(config: DictConfig) -> None:
             f"optimization.max_update={updates}: the tri-stage schedule of fairseq divides by zero below "
             f"{_TRI_STAGE_LEAST_UPDATES} updates; give more, or set lr_scheduler._name=fixed"
         )
+
+
+def _check_precision(config: DictConfig) -> None:
+    for name in ("memory_efficient_fp16", "memory_efficient_bf16"):
+        if config.common.get(name) and config.optimizer._name == "fused_adam":
+            raise InputError(f"common.{name}=true: fused_adam keeps its weights in float32; set optimizer._name=adam, "
+                             f"or common.{name.removeprefix('memory_efficient_')}=true instead")
 
 
 def _check_best_metric(config: DictConfig, task) -> None:

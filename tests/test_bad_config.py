@@ -47,6 +47,17 @@ def sentence(capsys, data, *overrides, recipe=FINETUNING) -> str:
     return text
 
 
+def test_groups_of_a_codebook_divide_its_width(corpus, capsys):
+    given = ["model.quantize_targets=true", "model.latent_groups=3"]
+    text = sentence(capsys, corpus, *given, recipe=PRETRAINING)
+    assert "latent_groups=3 does not divide final_dim=8" in text
+
+
+def test_a_batch_of_profiles_holds_clips(corpus, capsys):
+    text = sentence(capsys, corpus, "task.profile_batches=true", "task.clips_per_profile=0")
+    assert "task.clips_per_profile=0: give clips from 1 up" in text
+
+
 @pytest.mark.parametrize("recipe", [FINETUNING, PRETRAINING])
 def test_good_settings_pass(corpus, recipe):
     check(corpus, "task.profiling=True", recipe=recipe)
@@ -73,6 +84,14 @@ def test_good_settings_pass(corpus, recipe):
         ("optimization.max_update=3", "optimization.max_update=3: the tri-stage schedule of fairseq divides by zero"),
         ("model.backbone_path=absent.pt", "model.backbone_path=absent.pt: no such file"),
         ("dataset.valid_subset=eval", "eval.tsv: no such manifest"),
+        ("task.max_sample_size=0", "task.max_sample_size=0: give frames from 1 up, or leave it unset"),
+        ("task.max_sample_size=-5", "task.max_sample_size=-5: give frames from 1 up"),
+        ("task.profiles_per_batch=0", "task.profiles_per_batch=0: give profiles from 1 up"),
+        ("model.transformer.encoder_attention_heads=3", "attention_heads=3 does not divide encoder_embed_dim=16"),
+        ("model.transformer.conv_pos_groups=3", "conv_pos_groups=3 does not divide encoder_embed_dim=16"),
+        ("model.transformer.dropout=-0.1", "dropout=-0.1: give a number from 0 to 1"),
+        ("model.final_dropout=1.5", "model.final_dropout=1.5: give a number from 0 to 1"),
+        ("common.memory_efficient_bf16=true", "common.memory_efficient_bf16=true: fused_adam keeps its weights"),
     ],
 )
 def test_one_sentence_names_the_option(corpus, capsys, override, said):

@@ -115,6 +115,28 @@ def test_updates_and_clips_of_a_schedule(config, tmp_path):
     assert updates_of(epochs) == (15, 120)
 
 
+@pytest.mark.parametrize(
+    ("optimization", "expected"),
+    [
+        ("update_freq=[4],optimization.max_update=0,optimization.max_epoch=5", (5, 120)),
+        ("update_freq=[4],optimization.max_update=100", (100, 2400)),
+        ("update_freq=[1,2],optimization.max_update=0,optimization.max_epoch=3", (3 + 2 + 2, 72)),
+        ("update_freq=[1,3],optimization.max_update=5", (5, 72)),  # 3, then 1 and 1
+    ],
+)
+def test_updates_of_several_batches_are_counted_as_such(config, tmp_path, optimization, expected):
+    """24 clips in batches of 8 are 3 batches an epoch."""
+    overrides = f"overrides=[dataset.batch_size=8,'optimization.{optimization}']".replace(",opt", "','opt")
+    assert updates_of(Benchmark.load(config, tmp_path / "out", [overrides]).cells[0]) == expected
+
+
+def test_hours_of_batches_by_frames_are_unknown(config, tmp_path, capsys):
+    sized = "overrides=[dataset.batch_size=null,dataset.max_tokens=2000,optimization.max_update=7]"
+    assert main(["benchmark", str(config), "--out", str(tmp_path / "out"), "--dry-run", sized]) == 0
+    printed = capsys.readouterr().out
+    assert "7        ?  tiny / base" in printed and "hours unknown" in printed
+
+
 def test_all_cells_run_and_are_collected_in_order(config, tmp_path, stand_ins):
     benchmark = Benchmark.load(config, tmp_path / "out", jobs=3)
     outcome = run(benchmark)
@@ -368,6 +390,23 @@ def test_what_ignores_the_polite_signal_is_ended_too():
         ({"variants": {"base": {"overrides": ["model.temprature=1"]}}}, "Could not override 'model.temprature'"),
         ({"variants": {"base": {"pretrained": True}}}, "variant base is pretrained and datasets.tiny has no section"),
         ({"only": {"folds": [1]}}, "not by 'folds'"),
+        ({"protocols": ["single", "ful"]}, "protocols: Unknown protocol 'ful'; known are single"),
+        ({"subsets": ["tset"]}, "fold01: holds no tset.tsv, which the benchmark evaluates"),
+        ({"subsets": ["train"]}, "subsets holds train; fairseq trains on a split of such a name"),
+        ({"evaluation": ["--wrkers", 0]}, "evaluation: unrecognized arguments: --wrkers 0; neupronet evaluate --help"),
+        ({"evaluation": ["--batch-size", 0]}, "evaluation: --batch-size 0: give a whole number from 1 up"),
+        ({"metrics": ["acuracy"]}, "metrics holds 'acuracy', which .* did you mean accuracy?"),
+        ({"jobs": 0}, "jobs is 0; give a whole number from 1 up"),
+        ({"jobs": "two"}, "jobs is 'two'; give a whole number from 1 up"),
+        ({"seeds": []}, "seeds is empty; name at least one"),
+        ({"seeds": [1, 2, 1]}, "seeds holds 1 twice; name each once"),
+        ({"seeds": ["a"]}, "seeds holds 'a'; give whole numbers from 0 up"),
+        ({"recipes": 5}, "recipes is 5; give text"),
+        ({"keep_checkpoints": "yes"}, "keep_checkpoints is 'yes'; give true or false"),
+        ({"variants": {"base": {"recipe": 5}}}, "variants.base.recipe is 5; give text"),
+        ({"variants": {"base": {"ms_per_clip": "fast"}}}, "variants.base.ms_per_clip is 'fast'; give milliseconds"),
+        ({"variants": {"extractor": {}}}, "variants.extractor: the pretraining of extractors is called so"),
+        ({"overrides": ["dataset.batch_size=0"]}, "dataset.batch_size=0 leaves no clip in a batch"),
         ({"only": {"fold": [9]}}, "there is no fold '9' in this benchmark; known are 1, 2, 3"),
     ],
 )
@@ -379,6 +418,20 @@ def test_a_mistake_is_one_sentence(tmp_path, data, capsys, changes, sentence):
     with pytest.raises(AssertionError, match=sentence):
         raise AssertionError(error)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("seeds=[1", "error: seeds=[1: is not to be understood"),
+        ("jobs=0", "jobs is 0; give a whole number from 1 up"),
+        ("datasets.tiny.folds=[a]", "fold 'a' and seed 1 cannot be put in"),
+        ("datasets.tiny.folds=[1,1]", "datasets.tiny.folds holds 1 twice"),
+    ],
+)
+def test_a_mistaken_setting_is_blamed_on_itself(config, tmp_path, capsys, setting, sentence):
+    assert main(["benchmark", str(config), "--out", str(tmp_path / "out"), "--dry-run", setting]) == 1
+    assert sentence in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", ["- a list", "a: [", "datasets: ${nothing}"])

@@ -6,6 +6,7 @@ from efficientnet_pytorch import EfficientNet
 from torch import Tensor, nn
 
 from fairseq_neupronet.backbones import lean_mbconv
+from fairseq_neupronet.backbones.lone_clips import is_one_value, running_statistics
 from fairseq_neupronet.backbones.registry import Backbone, register_backbone
 
 _LEAST_SIZE = 32  # every variant halves both axes five times
@@ -14,7 +15,8 @@ _LEAST_SIZE = 32  # every variant halves both axes five times
 class EfficientNetBackbone(Backbone):
     """EfficientNet features, mean over frequency, 1×1 convolution to D, sigmoid, mean over time.
 
-    Under 32 bands or frames the input is padded with zeros to so many.
+    Under 32 bands or frames the input is padded with zeros to so many. In training, a batch of one clip that is no
+    larger passes through batch norm by the running statistics, and leaves them as they are.
 
     Args:
         variant: ``efficientnet-b0`` … ``efficientnet-b7``.
@@ -43,6 +45,9 @@ class EfficientNetBackbone(Backbone):
         return torch.sigmoid(by_time).mean(dim=(2, 3))
 
     def _extract_features(self, image: Tensor) -> Tensor:
+        if self.training and is_one_value(image):
+            with running_statistics(self.effnet):
+                return self.effnet.extract_features(image)
         lean = self.training and torch.is_grad_enabled() and image.device.type == "cpu"
         if lean and image.dtype == torch.float32 and not torch.is_autocast_enabled("cpu"):
             return lean_mbconv.extract_features(self.effnet, image)

@@ -30,13 +30,19 @@ class CodebookQuantizer(GumbelVectorQuantizer):
             flat = scores.reshape(-1, self.num_vars).float()
             chosen = F.gumbel_softmax(flat, tau=self.curr_temp, hard=self.hard).type_as(scores).view_as(scores)
         codewords = self.vars.view(self.groups, self.num_vars, -1)
+        quantized = torch.einsum("ngv,gvd->ngd", chosen, codewords).flatten(1)
         return {
-            "x": torch.einsum("ngv,gvd->ngd", chosen, codewords).reshape(n_clips, n_steps, -1),
-            "code_perplexity": _perplexity(hard.float().mean(dim=0)),
-            "prob_perplexity": _perplexity(scores.float().softmax(dim=-1).mean(dim=0)),
+            "x": quantized.view(n_clips, n_steps, quantized.shape[1]),
+            "code_perplexity": _perplexity(_mean(hard.float())),
+            "prob_perplexity": _perplexity(_mean(scores.float().softmax(dim=-1))),
             "num_vars": self.num_vars * self.groups,
             "temp": self.curr_temp,
         }
+
+
+def _mean(rows: Tensor) -> Tensor:
+    """Over the first dimension; of none zeros, not NaN, which a loss without any step would become."""
+    return rows.mean(dim=0) if len(rows) else rows.sum(dim=0)
 
 
 def _perplexity(shares: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from fairseq_neupronet.backbones.lone_clips import is_one_value, running_statistics
 from fairseq_neupronet.backbones.registry import Backbone, register_backbone
 
 _VARIANTS = ("resnet18", "resnet34", "resnet50")
@@ -11,7 +12,8 @@ class ResNetBackbone(Backbone):
     """ResNet on the spectrogram repeated to three channels, then two dropout-linear-ReLU layers to D.
 
     The image is (3, M, F), mels as rows: of all backbones NEUPRONET.md section 3 transposes EfficientNet's input alone.
-    Parameters cannot tell, since kernels are square and the features are averaged over both axes.
+    Parameters cannot tell, since kernels are square and the features are averaged over both axes. In training, a batch
+    of one clip of at most 32 bands and frames passes through batch norm by the running statistics, and leaves them.
     """
 
     def __init__(self, variant: str, embed_dim: int):
@@ -29,7 +31,11 @@ class ResNetBackbone(Backbone):
         )
 
     def forward(self, source: Tensor, padding_mask: Tensor) -> Tensor:
-        return self.resnet(source.unsqueeze(1).expand(-1, 3, -1, -1))
+        image = source.unsqueeze(1).expand(-1, 3, -1, -1)
+        if self.training and is_one_value(image):
+            with running_statistics(self.resnet):
+                return self.resnet(image)
+        return self.resnet(image)
 
     def adapt_weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """From a state dict of torchvision, whose three input channels see the same spectrogram."""

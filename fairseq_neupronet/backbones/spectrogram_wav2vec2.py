@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from fairseq_neupronet.backbones.causal_convolutions import CausalConvolutions
 from fairseq_neupronet.backbones.positional_convolution import PositionalConvolution
 from fairseq_neupronet.backbones.quantizer import CodebookQuantizer
+from fairseq_neupronet.backbones.transformer_sizes import check_sizes
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.modules.conv_spec import output_lengths, parse_conv_spec
 from fairseq_neupronet.modules.infonce import infonce_logits
@@ -79,7 +80,8 @@ class SpectrogramWav2Vec2(nn.Module):
         n_mels: M.
 
     Raises:
-        InputError: a convolution specification that cannot be read or does not end at the encoder's width.
+        InputError: a convolution specification that cannot be read or does not end at the encoder's width, or sizes
+            that do not fit each other.
     """
 
     def __init__(self, config, n_mels: int):
@@ -93,6 +95,7 @@ class SpectrogramWav2Vec2(nn.Module):
                 "nothing projects between them, so make them equal"
             )
         final_dim = config.final_dim or width
+        check_sizes(config)
         self.feature_extractor = CausalConvolutions(self.conv_spec, n_mels, str(config.extractor_mode))
         self.dropout_input = nn.Dropout(config.dropout_input)
         self.dropout_features = nn.Dropout(config.dropout_features)
@@ -189,7 +192,7 @@ class SpectrogramWav2Vec2(nn.Module):
             x = torch.where(_on(spans, x.device).unsqueeze(2), self.mask_emb.to(x.dtype), x)
         if channels is not None and not self.config.mask_channel_before:
             x = x.masked_fill(_on(channels, x.device).unsqueeze(1), 0.0)
-        if x.data_ptr() == unmasked.data_ptr():
+        if x.data_ptr() in (features.data_ptr(), unmasked.data_ptr()):
             x = x.clone()  # the encoder zeroes padding in place
         x, _ = self.encoder(x, padding_mask=padding if (steps < n_steps).any() else None)
         return Encoded(x, unmasked, padding, steps, spans, penalty)

@@ -70,6 +70,30 @@ def read_pretraining(path: str | Path, field: str) -> tuple[dict, dict[str, Tens
     return model_config, state["model"]
 
 
+def warn_of_other_features(paths: dict[str, str | None], recipe: dict | None, normalize: bool) -> None:
+    """Log in what the spectrograms of a pretraining differ from those at hand.
+
+    Args:
+        paths: config field → the file that it names; a library's state dict knows no spectrograms.
+        recipe: of the data at hand; None where it is not known.
+        normalize: ``task.normalize``.
+    """
+    for field, path in paths.items():
+        state = read_checkpoint(path, field) if path else {}
+        if not _is_fairseq(state):
+            continue
+        theirs, task = (state.get("task_state") or {}).get("recipe"), state["cfg"].get("task") or {}
+        found = []
+        if recipe and theirs:
+            found = [f"{name} {theirs.get(name)}, here {recipe[name]}" for name in recipe
+                     if name != "name" and theirs.get(name) != recipe[name]]  # fmt: skip
+        if task.get("normalize", normalize) != normalize:
+            found.append(f"task.normalize={task['normalize']}, here {normalize}")
+        if found:
+            logger.warning(f"{field}={path}: pretrained on other spectrograms ({'; '.join(found)}); pretrain on such "
+                           "as those at hand, or expect less of it")
+
+
 def load_pretraining(network: nn.Module, config, path: str | Path, field: str) -> None:
     """Load one of our pretraining checkpoints into a transformer of the same sizes.
 

@@ -8,7 +8,7 @@ from fairseq_neupronet.benchmarking.cell_folder import CellFolder
 from fairseq_neupronet.benchmarking.collecting import collect
 from fairseq_neupronet.benchmarking.config import read_config
 from fairseq_neupronet.benchmarking.plan import Cell, chosen, plan_cells
-from fairseq_neupronet.benchmarking.recipes import hours_of, updates_of
+from fairseq_neupronet.benchmarking.recipes import has_data, hours_of, updates_of
 from fairseq_neupronet.benchmarking.runner import Settings
 
 
@@ -63,6 +63,7 @@ class Benchmark:
         ))  # fmt: skip
         for cell in benchmark.cells:
             benchmark.settings.digest(cell)
+            updates_of(cell)
         return benchmark
 
     @property
@@ -81,9 +82,13 @@ class Benchmark:
 
     def _finished_folders(self) -> list[CellFolder]:
         folders = [self.settings.folder(cell) for cell in self.all_cells if cell.stage == "finetuning"]
-        # The digest asks for the data, which need not be here for cells that nobody ran.
-        return [folder for folder in folders
-                if folder.state().get("finished") and folder.is_finished(self.settings.digest(folder.cell))]
+        return [folder for folder in folders if folder.state().get("finished") and self._is_current(folder)]
+
+    def _is_current(self, folder: CellFolder) -> bool:
+        # The digest asks for the data, which need not be here any more; then what was recorded stands.
+        return folder.results.is_file() and (
+            not has_data(folder.cell.data) or folder.is_finished(self.settings.digest(folder.cell))
+        )
 
     def plan_lines(self) -> list[str]:
         """The plan as a table: cells, updates, expected hours."""
@@ -95,8 +100,8 @@ class Benchmark:
             to_run += left
             hours, updates = hours_of(left, seconds), updates_of(cells[0])[0]
             finished = f", {len(cells) - len(left)} finished" if len(left) < len(cells) else ""
-            lines.append(f"{len(cells):>7}  {updates:>8,}  {_hours(hours):>7}  {dataset} / {variant} ({cells[0].recipe}"
-                         f"; cells {_ranges([self.cells.index(cell) for cell in cells])}{finished})")
+            lines.append(f"{len(cells):>7}  {_count(updates):>8}  {_hours(hours):>7}  {dataset} / {variant} "
+                         f"({cells[0].recipe}; cells {_ranges([self.cells.index(cell) for cell in cells])}{finished})")
             number += len(cells)
         hours = hours_of(to_run, seconds)
         jobs = self.settings.jobs
@@ -120,6 +125,10 @@ def _by_row(cells: list[Cell]) -> dict[tuple[str, str], list[Cell]]:
     for cell in cells:
         rows.setdefault((cell.dataset, cell.variant), []).append(cell)
     return rows
+
+
+def _count(number: int | None) -> str:
+    return "?" if number is None else f"{number:,}"
 
 
 def _hours(hours: float | None) -> str:

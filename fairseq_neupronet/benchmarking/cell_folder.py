@@ -14,7 +14,7 @@ from fairseq_neupronet.benchmarking.plan import Cell
 from fairseq_neupronet.benchmarking.recipes import composed
 from fairseq_neupronet.files import atomic_file
 
-_STATE = "cell.json"
+_STATE, _TRAINING = "cell.json", "training.json"
 
 
 class CellFolder:
@@ -40,28 +40,53 @@ class CellFolder:
 
     def is_finished(self, digest: str) -> bool:
         state = self.state()
-        return state.get("finished", False) and state["config_hash"] == digest
+        made = self.results if self.cell.stage == "finetuning" else self.best
+        return state.get("finished", False) and state["config_hash"] == digest and made.is_file()
 
     def is_stale(self, digest: str) -> bool:
         """Whether it holds work on another config, or on other data."""
         state = self.state()
         return bool(state) and state["config_hash"] != digest
 
-    def clear(self) -> None:
-        """Remove the work of another config; the lock stays."""
-        for path in (self.path / _STATE, self.results, self.log):
-            path.unlink(missing_ok=True)
-        for folder in (self.train, self.evaluation):
-            shutil.rmtree(folder, ignore_errors=True)
+    def has_training(self, digest: str, training: str) -> bool:
+        """Whether it holds that very training, begun, and all that it left where it has ended."""
+        try:
+            ended = json.loads((self.train / _TRAINING).read_text(encoding="utf-8")).get("finished", False)
+        except (OSError, ValueError, AttributeError):
+            return False
+        state = self.state()
+        # An older version did not write down which training it is; where nothing is written, the training itself knows.
+        is_that = not state or (state["training_hash"] == training if "training_hash" in state
+                                else state["config_hash"] == digest)  # fmt: skip
+        return is_that and (self.best.is_file() or not ended)
 
-    def begin(self, digest: str, version: str) -> None:
-        """Write down what the folder is for."""
+    def seconds(self) -> float:
+        """What attempts took that were stopped in an orderly way."""
+        state = self.state()
+        return 0.0 if state.get("finished") else state.get("seconds", 0.0)
+
+    def clear(self) -> None:
+        """Remove all work; the lock stays."""
+        self.clear_evaluation()
+        for path in (self.path / _STATE, self.log):
+            path.unlink(missing_ok=True)
+        shutil.rmtree(self.train, ignore_errors=True)
+
+    def clear_evaluation(self) -> None:
+        """Remove what was made of the training."""
+        self.results.unlink(missing_ok=True)
+        shutil.rmtree(self.evaluation, ignore_errors=True)
+
+    def begin(self, digest: str, training: str, version: str, seconds: float = 0.0) -> None:
+        """Write down what the folder is for, and what was spent on it."""
         with atomic_file(self.path / "config.yaml") as file:
             yaml.safe_dump(composed(self.cell), file, sort_keys=False)
-        self._write({"config_hash": digest, "version": version, "finished": False})
+        self._write({"config_hash": digest, "training_hash": training, "version": version, "finished": False,
+                     "seconds": round(seconds, 1)})  # fmt: skip
 
-    def finish(self, digest: str, version: str, seconds: float) -> None:
-        self._write({"config_hash": digest, "version": version, "finished": True, "seconds": round(seconds, 1)})
+    def finish(self, digest: str, training: str, version: str, seconds: float) -> None:
+        self._write({"config_hash": digest, "training_hash": training, "version": version, "finished": True,
+                     "seconds": round(seconds, 1)})  # fmt: skip
 
     def drop_checkpoints(self) -> None:
         """Remove what the table no longer needs; an extractor keeps its best, and every training its log."""

@@ -48,7 +48,10 @@ def read_rows(path: Path, columns: set[str] = frozenset(COLUMNS)) -> list[dict[s
     try:
         with open(path, encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)
-            rows = list(reader)
+            lines, rows = [], []
+            for row in reader:
+                lines.append(reader.line_num)
+                rows.append(row)
             names = set(reader.fieldnames or ())
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}); run the benchmark that writes it"
@@ -57,11 +60,12 @@ def read_rows(path: Path, columns: set[str] = frozenset(COLUMNS)) -> list[dict[s
         raise InputError(f"{path}: is no table of results ({error}); run the benchmark again") from error
     if missing := sorted(columns - names):
         raise InputError(f"{path}: has no column {missing[0]!r}; it is not a results.csv of neupronet benchmark")
-    for number, row in enumerate(rows, start=2):
+    for number, row in zip(lines, rows, strict=True):
         if None in row or None in row.values():
             raise InputError(f"{path}:{number}: has not as many fields as line 1; run the benchmark again")
         for column in {"value", "seconds"} & columns:
-            if row[column] not in ("", "None") and not _is_number(row[column]):
+            empty = ("", "None") if column == "value" else ("",)
+            if row[column] not in empty and not _is_number(row[column]):
                 raise InputError(f"{path}:{number}: {column} is {row[column]!r}, which is no number; run the benchmark "
                                  "again")
     return rows

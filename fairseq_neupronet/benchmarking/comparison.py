@@ -1,5 +1,6 @@
 """A table's rows summed up: mean and deviation over folds and seeds, and the paired test against a reference."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ class Summary:
         figures: metric → (mean, standard deviation) over folds and seeds; see :func:`mean_and_deviation`.
         cells: how many of them.
         comparison: of its tested metric with the reference's; None for the reference, where predictions are missing
-            and where the metric is of no use for these classes.
+            and where the metric is not defined for these clips and classes.
     """
 
     dataset: str
@@ -104,7 +105,10 @@ def _compared(
         return compare(correct, correct_reference, profile)
     counts, counts_reference, classes, n_clips = profile_counts(ours, theirs)
     function = counted_metric(metric, classes)
-    return None if function is None else compare_counts(counts, counts_reference, function, n_clips)
+    if function is None or not counts.size:  # no fold and seed in common
+        return None
+    comparison = compare_counts(counts, counts_reference, function, n_clips)
+    return None if math.isnan(comparison.difference) else comparison
 
 
 def summary_table(found: Sequence[Summary], metrics: Sequence[str], reference: str) -> list[list[str]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from fairseq_neupronet.benchmarking.config_values import check_evaluation, check_values
 from fairseq_neupronet.errors import InputError, sentence_of
 from fairseq_neupronet.files import require_regular
 
@@ -34,6 +35,8 @@ _DATASET = {
 _VARIANT = {"recipe": "{recipe}", "overrides": [], "pretrained": False, "ms_per_clip": None}
 _PRETRAINING = {"recipe": None, "overrides": [], "ms_per_clip": None}
 AXES = ("dataset", "variant", "fold", "seed")
+EXTRACTOR = "extractor"
+"""The variant that a pretraining is in the table of cells."""
 
 
 def read_config(path: str | Path, settings: list[str] = (), quick: bool = False) -> dict:
@@ -48,7 +51,8 @@ def read_config(path: str | Path, settings: list[str] = (), quick: bool = False)
         Plain containers with every key of the defaults.
 
     Raises:
-        InputError: not to be read, unknown or missing keys, or no values where there must be some.
+        InputError: not to be read, unknown or missing keys, values of another kind than their key's, or none where
+            there must be some.
     """
     path = Path(path)
     require_regular(path, "a benchmark's yaml")
@@ -60,7 +64,7 @@ def read_config(path: str | Path, settings: list[str] = (), quick: bool = False)
             if not config.get("quick"):
                 raise InputError(f"{path}: has no section 'quick', which --quick needs")
             config = OmegaConf.merge(config, config.quick)
-        config = OmegaConf.to_container(OmegaConf.merge(config, OmegaConf.from_dotlist(list(settings))), resolve=True)
+        config = OmegaConf.to_container(OmegaConf.merge(config, *map(_setting, settings)), resolve=True)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}); name a yaml file as those of "
                          "configs/benchmark") from error
@@ -73,8 +77,17 @@ def read_config(path: str | Path, settings: list[str] = (), quick: bool = False)
     return _checked(path, config)
 
 
+def _setting(text: str) -> DictConfig:
+    try:
+        return OmegaConf.from_dotlist([text])
+    except Exception as error:  # as above
+        raise InputError(f"{text}: is not to be understood ({' '.join(str(error).split())}); write KEY=VALUE, VALUE "
+                         "as in yaml") from error
+
+
 def _checked(path: Path, config: dict) -> dict:
     config = _completed(path, "", config, _DEFAULTS)
+    check_evaluation(str(path), config)
     for name in ("datasets", "variants"):
         if not config[name]:
             raise InputError(f"{path}: {name} is empty; name at least one")
@@ -100,6 +113,9 @@ def _checked(path: Path, config: dict) -> dict:
     for name in config["variants"]:
         if "+" in str(name) or "/" in str(name):
             raise InputError(f"{path}: variants.{name}: + and / have a meaning in results; choose a name without")
+        if name == EXTRACTOR:
+            raise InputError(f"{path}: variants.{name}: the pretraining of extractors is called so; choose another "
+                             "name")
     if config["reference"] is None:
         config["reference"] = next(iter(config["variants"]))
     elif not isinstance(config["reference"], str) or config["reference"] not in config["variants"]:
@@ -135,4 +151,5 @@ def _completed(path: Path, section: str, given, defaults: dict) -> dict:
             raise InputError(f"{path}: {section}{key} must be a list, as [{values[key]}]")
         if isinstance(default, dict) and not isinstance(values[key], dict):
             raise InputError(f"{path}: {section}{key} must be a mapping of names, not {reprlib.repr(values[key])}")
+    check_values(str(path), section, values)
     return values

@@ -65,7 +65,7 @@ def run_job(job: Job) -> str:
     GlobalHydra.instance().clear()  # the recipes are composed by a Hydra of their own
     benchmark = Benchmark.load(job.benchmark, job.out, list(job.settings), job.quick, jobs=1)
     cells = benchmark.cells
-    if not 0 <= job.cell < len(cells):
+    if not isinstance(job.cell, int) or not 0 <= job.cell < len(cells):
         raise InputError(f"cell={job.cell}: the benchmark has cells 0 to {len(cells) - 1}")
     cell, settings = cells[job.cell], benchmark.settings
     if cell.extractor is not None and not settings.folder(cell.extractor).is_finished(settings.digest(cell.extractor)):

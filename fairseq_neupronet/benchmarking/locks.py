@@ -41,10 +41,15 @@ class Owner:
     earlier: float = 0.0
 
 
-def end_group(leader: int, patience: float = _PATIENCE) -> None:
-    """End a process group: its leader by SIGTERM, upon which a training saves, and then what is left by SIGKILL."""
+def ask_to_end(leader: int) -> None:
+    """Tell the leader of a process group to save and end."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(leader, signal.SIGTERM)
+
+
+def end_group(leader: int, patience: float = _PATIENCE) -> None:
+    """End a process group: its leader by SIGTERM, upon which a training saves, and then what is left by SIGKILL."""
+    ask_to_end(leader)
     until = time.monotonic() + patience
     while start_time(leader) and time.monotonic() < until:
         time.sleep(0.05)
@@ -128,7 +133,7 @@ class CellLock:
         if holder.host != socket.gethostname():
             raise InputError(f"{self.path}: process {holder.runner} on {holder.host} works in this cell; wait for it, "
                              "or remove this file if it was killed")
-        if holder.runner != os.getpid() and lives(holder.runner, holder.runner_started):
+        if lives(holder.runner, holder.runner_started):
             raise InputError(f"{self.path}: another benchmark, process {holder.runner}, works in this cell; wait for "
                              "it, or give another --out")
 

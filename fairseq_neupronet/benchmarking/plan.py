@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from fairseq_neupronet.benchmarking.config import AXES
+from fairseq_neupronet.benchmarking.config import AXES, EXTRACTOR
 from fairseq_neupronet.errors import InputError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -95,7 +95,7 @@ def _extractor(config: dict, dataset_name: str, dataset: dict, variant_name: str
                          "pretraining; add one with its recipe, or set pretrained: false")
     return Cell(
         dataset=dataset_name,
-        variant="extractor",
+        variant=EXTRACTOR,
         fold=fold,
         seed=_EXTRACTOR_SEED,
         stage="pretraining",
@@ -114,10 +114,14 @@ def _folder(given: str | None, stage: str) -> Path:
     return checkout if checkout.is_dir() else _INSTALLED_CONFIGS / stage
 
 
-def _filled(text, fold, seed: int) -> str:
+def _filled(text: str, fold, seed: int) -> str:
     """``{fold}`` and ``{seed}`` replaced, with a format where one is given; other braces are Hydra's."""
     values = {"fold": fold, "seed": seed}
-    return _PLACEHOLDER.sub(lambda match: format(values[match[1]], (match[2] or ":")[1:]), str(text))
+    try:
+        return _PLACEHOLDER.sub(lambda match: format(values[match[1]], (match[2] or ":")[1:]), text)
+    except ValueError as error:
+        raise InputError(f"{text}: fold {fold!r} and seed {seed} cannot be put in ({error}); name folds that fit the "
+                         "format, or write {fold}") from error
 
 
 def chosen(cells: list[Cell], only: dict) -> list[Cell]:

@@ -35,6 +35,10 @@ class Progress:
         self._ended += 1
         self.say(f"[{self._ended + self._failed}/{self._total}] {running.cell.name}: done in {_time(running.took)}")
 
+    def kept(self, cell: Cell) -> None:
+        self._ended += 1
+        self.say(f"[{self._ended + self._failed}/{self._total}] {cell.name}: finished meanwhile by another benchmark")
+
     def failed(self, cell: Cell, reason: str) -> None:
         self._failed += 1
         self.say(f"[{self._ended + self._failed}/{self._total}] {cell.name}: FAILED, {reason}")

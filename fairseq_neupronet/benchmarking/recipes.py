@@ -61,20 +61,34 @@ def composed(cell: Cell) -> dict:
     return _composed(cell.recipe_folder, cell.recipe, cell.overrides)
 
 
+def has_data(folder: str) -> bool:
+    """Whether there is something to train on."""
+    return (Path(folder) / "train.tsv").is_file()
+
+
 @lru_cache(maxsize=256)
-def data_digest(folder: str) -> str:
+def data_digest(folder: str, subsets: tuple[str, ...] = ()) -> str:
     """Digest of a data folder's manifests, labels and dictionary; features are known by their names and lengths.
 
+    Args:
+        folder: the data.
+        subsets: those that must be there, beside train.
+
     Raises:
-        InputError: no such folder, or one without manifests.
+        InputError: no such folder, or one without these manifests.
     """
     digest = hashlib.sha256()
     root = Path(folder)
     kinds = ("tsv", "label", "recording")
-    names = [*(f"{split}.{kind}" for split in _SPLITS for kind in kinds), "dict.label.txt"]
+    splits = [*_SPLITS, *(subset for subset in subsets if subset not in _SPLITS)]
+    names = [*(f"{split}.{kind}" for split in splits for kind in kinds), "dict.label.txt"]
     present = [name for name in names if (root / name).is_file()]
     if "train.tsv" not in present:
         raise InputError(f"{root}: holds no train.tsv; prepare the data first (neupronet prepare)")
+    for subset in subsets:
+        if f"{subset}.tsv" not in present:
+            raise InputError(f"{root}: holds no {subset}.tsv, which the benchmark evaluates; correct its subsets, or "
+                             "prepare that split too")
     for name in present:
         digest.update(f"{name}\n".encode())
         content = (root / name).read_bytes()
@@ -87,6 +101,11 @@ def _without_root(manifest: bytes) -> bytes:
     return manifest.partition(b"\n")[2]
 
 
+def training_hash(cell: Cell) -> str:
+    """Digest of all that decides what a cell's training ends with, 12 hexadecimal digits."""
+    return _digest(cell, (), None)
+
+
 def config_hash(cell: Cell, evaluation: dict) -> str:
     """Digest of all that decides a cell's result, 12 hexadecimal digits.
 
@@ -94,12 +113,17 @@ def config_hash(cell: Cell, evaluation: dict) -> str:
         cell: the cell.
         evaluation: subsets, protocols and options of the evaluation.
     """
+    return _digest(cell, tuple(evaluation["subsets"]), evaluation)
+
+
+def _digest(cell: Cell, subsets: tuple[str, ...], evaluation: dict | None) -> str:
+    finetuning = cell.stage == "finetuning"
     decisive = {
         "config": composed(cell),
         "seed": cell.seed,
-        "data": data_digest(cell.data),
-        "evaluation": evaluation if cell.stage == "finetuning" else None,
-        "extractor": None if cell.extractor is None else config_hash(cell.extractor, evaluation),
+        "data": data_digest(cell.data, subsets if finetuning else ()),
+        "evaluation": evaluation if finetuning else None,
+        "extractor": None if cell.extractor is None else training_hash(cell.extractor),
     }
     return hashlib.sha256(json.dumps(decisive, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
@@ -110,18 +134,43 @@ def _train_clips(folder: str) -> int:
         return sum(1 for line in file if line.strip()) - 1
 
 
-def updates_of(cell: Cell) -> tuple[int, int]:
+def updates_of(cell: Cell) -> tuple[int | None, int | None]:
     """Updates that the schedule has at most, and the clips heard in them (an early stop aside).
 
     Batches of whole profiles may be smaller than ``dataset.batch_size``; that is not foreseen here.
+
+    Returns:
+        Both; None for what cannot be told where batches are of ``dataset.max_tokens`` instead of so many clips.
+
+    Raises:
+        InputError: batches of no clip.
     """
     config = composed(cell)
-    batch, n_clips = int(config["dataset"]["batch_size"]), _train_clips(cell.data)
-    optimization = config["optimization"]
-    per_epoch = math.ceil(n_clips / batch)
-    limits = [int(optimization.get("max_update") or 0), int(optimization.get("max_epoch") or 0) * per_epoch]
-    updates = min((limit for limit in limits if limit > 0), default=0)
-    return updates, round(updates * n_clips / per_epoch)
+    optimization, batch = config["optimization"], config["dataset"]["batch_size"]
+    most = [int(optimization.get(f"max_{unit}") or 0) or math.inf for unit in ("update", "epoch")]
+    if batch is None:
+        return None if most[0] == math.inf else int(most[0]), None
+    if int(batch) < 1:
+        raise InputError(f"{cell.name}: dataset.batch_size={batch} leaves no clip in a batch; give a whole number "
+                         "from 1 up")
+    return _schedule(math.ceil(_train_clips(cell.data) / int(batch)), _train_clips(cell.data),
+                     optimization.get("update_freq") or [1], *most)  # fmt: skip
+
+
+def _schedule(
+    batches: int, n_clips: int, frequencies: list, most_updates: float, most_epochs: float
+) -> tuple[int, int]:
+    """Updates and clips of epochs of so many batches, of which ``frequencies[epoch]`` make an update."""
+    if most_updates == most_epochs == math.inf:
+        return 0, 0
+    updates, clips, epoch = 0, 0.0, 0
+    while updates < most_updates and epoch < most_epochs:
+        per_epoch = math.ceil(batches / int(frequencies[min(epoch, len(frequencies) - 1)]))
+        # The last frequency is that of all epochs to come.
+        n_epochs = 1 if epoch < len(frequencies) - 1 else most_epochs - epoch
+        heard = min(per_epoch * n_epochs, most_updates - updates)
+        updates, clips, epoch = updates + heard, clips + heard * n_clips / per_epoch, epoch + n_epochs
+    return int(updates), round(clips)
 
 
 def hours_of(cells: Sequence[Cell], seconds: dict[str, float]) -> float | None:
@@ -138,8 +187,9 @@ def hours_of(cells: Sequence[Cell], seconds: dict[str, float]) -> float | None:
     for cell in cells:
         measured = seconds.get(f"{cell.dataset}/{cell.variant}")
         if measured is None:
-            if cell.ms_per_clip is None:
+            clips = updates_of(cell)[1]
+            if cell.ms_per_clip is None or clips is None:
                 return None
-            measured = updates_of(cell)[1] * cell.ms_per_clip / 1000
+            measured = clips * cell.ms_per_clip / 1000
         total += measured
     return total / 3600

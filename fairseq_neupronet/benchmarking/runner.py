@@ -11,9 +11,9 @@ from pathlib import Path
 from fairseq_neupronet.benchmarking.cell_folder import CellFolder
 from fairseq_neupronet.benchmarking.collecting import write_cell_rows
 from fairseq_neupronet.benchmarking.commands import evaluation_command, printed, training_command
-from fairseq_neupronet.benchmarking.locks import CellLock, end_group
+from fairseq_neupronet.benchmarking.locks import CellLock, ask_to_end, end_group
 from fairseq_neupronet.benchmarking.plan import Cell
-from fairseq_neupronet.benchmarking.recipes import config_hash
+from fairseq_neupronet.benchmarking.recipes import config_hash, training_hash
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.files import sweep_temporaries
 from fairseq_neupronet.versions import version
@@ -52,7 +52,7 @@ class Outcome:
 
     Attributes:
         finished: cells that were run to their end.
-        kept: cells that had been finished before.
+        kept: cells that had been finished before, or by another runner meanwhile.
         failed: cell → why.
     """
 
@@ -71,28 +71,46 @@ class RunningCell:
     def __init__(self, cell: Cell, settings: Settings, slot: int, say):
         self.cell, self.slot = cell, slot
         self.folder = settings.folder(cell)
-        self._settings, self._digest = settings, settings.digest(cell)
+        self._settings, self._digest, self._training = settings, settings.digest(cell), training_hash(cell)
         self._lock = CellLock(self.folder.lock)
         self._process: subprocess.Popen | None = None
-        self.step, self.took = "", 0.0
+        self.step, self.took, self._earlier = "", 0.0, 0.0
         if orphan := self._lock.take():
             say(f"{cell.name}: {orphan}")
         try:
+            # By another runner, since the cells were looked at.
+            self.was_finished = self.folder.is_finished(self._digest)
+            if self.was_finished:
+                self._lock.release()
+                return
             self._prepare(say)
             self._steps = self._commands()
             self._start_next()
         except BaseException:
+            if self._process is not None:
+                end_group(self._process.pid)
             self._lock.release()
             raise
 
     def _prepare(self, say) -> None:
-        sweep_temporaries(self.folder.path)
-        if self.folder.is_stale(self._digest):
-            say(f"{self.cell.name}: stale, its config or data have changed; it is run again")
-            self.folder.clear()
-        elif (self.folder.train / "training.json").is_file():
-            say(f"{self.cell.name}: goes on where it was interrupted")
-        self.folder.begin(self._digest, version())
+        folder, name = self.folder, self.cell.name
+        sweep_temporaries(folder.path)
+        stale = folder.is_stale(self._digest)
+        if folder.has_training(self._digest, self._training):
+            say(f"{name}: " + ("its evaluation has changed; the training is kept" if stale
+                               else "goes on where it was interrupted"))  # fmt: skip
+            self._earlier = folder.seconds()
+            folder.clear_evaluation()
+        else:
+            if stale:
+                say(f"{name}: stale, its config or data have changed; it is run again")
+            elif folder.train.exists():
+                say(f"{name}: its training lacks its record or its checkpoint; it is run again")
+            folder.clear()
+        self._note_down()
+
+    def _note_down(self) -> None:
+        self.folder.begin(self._digest, self._training, version(), self._earlier)
 
     def _commands(self) -> list[tuple[str, list[str]]]:
         cell, settings = self.cell, self._settings
@@ -119,7 +137,7 @@ class RunningCell:
 
     def seconds(self) -> float:
         """Wall time so far, killed attempts included."""
-        return self._lock.seconds()
+        return self._earlier + self._lock.seconds()
 
     def poll(self) -> str | None:
         """None while at work, then ``""`` for success or the reason of the failure."""
@@ -135,7 +153,7 @@ class RunningCell:
                 failure = self._finish()
         except InputError as error:
             failure = str(error)
-        self._lock.release()
+        self._leave(finished=not failure)
         return failure
 
     def _finish(self) -> str:
@@ -144,15 +162,25 @@ class RunningCell:
         self.took = self.seconds()
         if self.cell.stage == "finetuning":
             write_cell_rows(self.folder, self._digest, version(), self.took)
-        self.folder.finish(self._digest, version(), self.took)
+        self.folder.finish(self._digest, self._training, version(), self.took)
         if not self._settings.keep_checkpoints:
             self.folder.drop_checkpoints()
         return ""
+
+    def ask_to_stop(self) -> None:
+        """Let it save; :meth:`stop` waits for it."""
+        ask_to_end(self._process.pid)
 
     def stop(self) -> None:
         """End it; the folder stays as one that goes on later."""
         end_group(self._process.pid)
         self._process.wait()
+        self._leave(finished=False)
+
+    def _leave(self, finished: bool) -> None:
+        if not finished:
+            self._earlier = self.seconds()
+            self._note_down()
         self._lock.release()
 
 
@@ -190,11 +218,23 @@ def run_cells(cells: list[Cell], settings: Settings, progress) -> Outcome:
             if running:
                 time.sleep(_PAUSE)
     finally:
-        for cell in running:
-            cell.stop()
+        _stop(running)
         progress.close()
         signal.signal(signal.SIGTERM, before)
     return outcome
+
+
+def _stop(running: list[RunningCell]) -> None:
+    """End all at once; a second signal, of somebody impatient, must not leave any of them behind."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        for cell in running:
+            cell.ask_to_stop()
+        for cell in running:
+            cell.stop()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _tidy(folder: CellFolder, settings: Settings) -> None:
@@ -223,7 +263,13 @@ def _start(waiting: list[Cell], running: list[RunningCell], outcome: Outcome, se
             waiting.remove(cell)
             slot = min(set(range(settings.jobs)) - {other.slot for other in running})
             try:
-                running.append(RunningCell(cell, settings, slot, progress.say))
+                begun = RunningCell(cell, settings, slot, progress.say)
+                if begun.was_finished:
+                    outcome.kept.append(cell)
+                    done.add(cell)
+                    progress.kept(cell)
+                else:
+                    running.append(begun)
             except (InputError, OSError) as error:
                 outcome.failed[cell] = str(error)
                 progress.failed(cell, outcome.failed[cell])

@@ -136,13 +136,14 @@ class NeuProNetCriterion(FairseqCriterion):
         extra = fused.new_zeros(())
         if self.cfg.sup_contrast:
             temperature = self.cfg.sup_contrast_temperature
-            embedding = F.normalize(fused, dim=1).unsqueeze(1)
+            embedding = F.normalize(fused.float(), dim=1).unsqueeze(1)
             contrast = supcon_loss(embedding, target, temperature, temperature, mode="one")
             scale = len(target) if self.cfg.sup_contrast_per_clip else 1
             extra = extra + self.cfg.sup_contrast_weights[1] * scale * contrast
         if model.auto_encoder is not None:
             kept = ~net_input["padding_mask"]
-            average = (net_input["source"] * kept.unsqueeze(1)).sum(dim=2) / kept.sum(dim=1, keepdim=True)
+            total = (net_input["source"].float() * kept.unsqueeze(1)).sum(dim=2)
+            average = total / kept.sum(dim=1, keepdim=True)
             extra = extra + model.auto_encoder(average, fused)
         return extra
 

@@ -47,14 +47,17 @@ def balanced_assignment(log_probabilities: np.ndarray, grouping: Grouping) -> np
     Labels are dealt so that the sum of the log-probabilities is highest (Hungarian algorithm; Kuhn, "The Hungarian
     method for the assignment problem", Naval Research Logistics Quarterly 2, 1955), each to at most ⌈|G| / K⌉ clips.
     Where |G| is a multiple of K each label is dealt equally often; otherwise some are dealt once less or more, down to
-    never, whichever fits the clips best, and a group of one keeps its own choice.
+    never, whichever fits the clips best, and a group of one keeps its own choice. Clips whose log-probabilities are NaN
+    take up labels like others, and get NaN.
     """
-    bounded = np.maximum(log_probabilities, _LEAST_LOGARITHM)
+    bounded = np.fmax(log_probabilities, _LEAST_LOGARITHM)
     labels = np.empty(len(grouping), np.int64)
     for clips, members in _groups(grouping):
         dealt = _deal(bounded[members])
         labels[clips] = dealt if len(clips) == len(members) else dealt[0]
-    return np.eye(log_probabilities.shape[1])[labels]
+    dealt = np.eye(log_probabilities.shape[1])[labels]
+    dealt[np.isnan(log_probabilities).any(axis=1)] = np.nan
+    return dealt
 
 
 CONTROLS: dict[str, Callable[[np.ndarray, Grouping], np.ndarray]] = {

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fairseq_neupronet.backbones.spectrogram_wav2vec2 import Encoded, Randomness
 from fairseq_neupronet.backbones.transformer import TransformerBackbone
+from fairseq_neupronet.backbones.transformer_sizes import check_share
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.models.spectrogram_wav2vec2 import SpectrogramWav2Vec2Config
 from fairseq_neupronet.modules.auto_encoder import AutoEncoderLoss
@@ -164,6 +165,8 @@ def _check_combination(cfg: NeuProNetConfig) -> None:
         InputError: naming both.
     """
     backbone, fusion, grouping, pooling = map(str, (cfg.backbone, cfg.fusion, cfg.grouping, cfg.pooling))
+    for name in ("final_dropout", "clf_dropout_rate"):
+        check_share(f"model.{name}", cfg[name])
     without_profiles = "set task.profiling=True, or leave it out"
     if not cfg.profiling:
         if backbone == NO_BACKBONE:

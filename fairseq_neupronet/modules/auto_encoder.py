@@ -76,8 +76,12 @@ class AutoEncoderLoss(nn.Module):
         self.align_code = nn.Linear(bottleneck, align_width)
         self.align_fused = nn.Linear(fused_width, align_width)
 
+    def _apply(self, fn, recurse: bool = True):
+        # Stays in float32 where the model is made half: sums of squares of spectra reach beyond float16.
+        return super()._apply(lambda tensor: fn(tensor).float() if tensor.is_floating_point() else fn(tensor), recurse)
+
     def forward(self, time_average: Tensor, fused: Tensor) -> Tensor:
-        """Compute the loss to be added, a sum over clips like the classification loss.
+        """Compute the loss to be added, a sum over clips like the classification loss; in float32.
 
         Args:
             time_average: (B, M) mean of the spectrogram over unpadded frames.
@@ -87,6 +91,10 @@ class AutoEncoderLoss(nn.Module):
             Scalar. In training, a batch of one clip passes through batch norm by the running statistics, and leaves
             them as they are.
         """
+        with torch.autocast(fused.device.type, enabled=False):
+            return self._loss(time_average.float(), fused.float())
+
+    def _loss(self, time_average: Tensor, fused: Tensor) -> Tensor:
         n_clips = len(time_average)
         code = F.normalize(self.encoder(time_average), dim=-1)
         reconstruction = self.decoder(code)

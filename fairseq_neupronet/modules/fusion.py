@@ -73,7 +73,7 @@ class Gate(Fusion):
     """ê + ê · softmax over D of q, ê L2-normalised: the official ``use_attention``, which crashes as written there."""
 
     def forward(self, clip: Tensor, pooled: Tensor) -> Tensor:
-        clip = F.normalize(clip, dim=-1)
+        clip = F.normalize(clip.float(), dim=-1).to(clip.dtype)  # its least norm is 0 in float16
         return clip + clip * torch.softmax(pooled, dim=-1)
 
 

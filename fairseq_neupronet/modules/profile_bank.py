@@ -80,7 +80,8 @@ def embed_split(network: nn.Module, batches: Iterable[dict], n_clips: int) -> Te
     embedding = bank.new_zeros(n_clips, bank.shape[1])
     for batch in batches:
         if batch:  # another process may have one more
-            source, padding_mask = (batch["net_input"][name].to(bank.device) for name in ("source", "padding_mask"))
+            inputs = batch["net_input"]
+            source, padding_mask = inputs["source"].to(bank), inputs["padding_mask"].to(bank.device)
             embedding[batch["id"].to(bank.device)] = network.embed_profiles(source, padding_mask).to(bank.dtype)
     if dist.is_initialized() and dist.get_world_size() > 1:
         dist.all_reduce(embedding)

@@ -77,7 +77,12 @@ def attention_weights(clip: np.ndarray, profile: np.ndarray, temperature: float)
 
 
 def attention_map(embeddings: Embeddings, title: str) -> Figure | None:
-    """The weights within three groups, clips ordered by class; None where the model's pooling is not ``dot``."""
+    """The weights within three groups, clips ordered by class.
+
+    None where the model's pooling is not ``dot``, or where a group was not all clips of the profile.
+    """
+    if embeddings.protocol != "full":
+        return None
     arrays, model = embeddings.arrays, embeddings.config.get("model", {})
     if not {"clip", "profile", "profile_code"} <= arrays.keys() or model.get("pooling") != "dot":
         return None

@@ -14,7 +14,6 @@ from matplotlib import pyplot as plt  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
 COLOURS = plt.get_cmap("tab10").colors + plt.get_cmap("Set2").colors
-_MOST_CONFUSIONS = 8
 _SIZE_CLASSES = 6
 
 
@@ -34,15 +33,20 @@ def accuracy_by_protocol(source: Source, dataset: str) -> Figure | None:
             if means.get(key) is not None:
                 points.append((place + offset, means[key][0], *_interval(source, key, means[key])))
         if points:
-            x, y, low, high = np.array(points).T
-            axes.errorbar(x, y, yerr=np.abs([y - low, high - y]), fmt="o", ms=5, capsize=3, label=model,
-                          color=COLOURS[number % len(COLOURS)])  # fmt: skip
+            _draw_intervals(axes, np.array(points), "o", model, COLOURS[number % len(COLOURS)])
     axes.set_xticks(range(len(protocols)), protocols)
     axes.set_xlim(-0.6, len(protocols) - 0.4)
     axes.set(xlabel="protocol", ylabel="accuracy", title=f"{dataset}, {subset}: accuracy by protocol")
     axes.grid(axis="y", alpha=0.3)
     axes.legend(bbox_to_anchor=(1.01, 1), loc="upper left", frameon=False)
     return figure
+
+
+def _draw_intervals(axes, points: np.ndarray, style: str, label: str, colour) -> None:
+    """Points (N, 4) of place, figure, low and high; a mean over folds may lie outside the interval of the clips'."""
+    x, y, low, high = points.T
+    axes.errorbar(x, (low + high) / 2, yerr=(high - low) / 2, fmt="none", capsize=3, color=colour)
+    axes.plot(x, y, style, ms=5, label=label, color=colour)
 
 
 def _interval(source: Source, key: tuple[str, str, str, str], figure: tuple[float, float]) -> tuple[float, float]:
@@ -93,29 +97,23 @@ def gain_by_profile_size(source: Source, dataset: str) -> Figure | None:
     if theirs is None or not models:
         return None
     figure, axes = plt.subplots(figsize=(7, 4.2))
-    drawn, labels = False, []
+    drawn = False
+    names, counts = np.unique(theirs.profile, return_counts=True)
+    classes = _size_classes(counts)
+    class_of = {name: next(place for place, (_, high) in enumerate(classes) if count <= high)
+                for name, count in zip(names, counts, strict=True)}  # fmt: skip
     for number, model in enumerate(models, start=1):
         ours = source.scored((dataset, model, subset, protocol))
-        if ours is None:
-            continue
-        correct, reference, profile = paired(ours, theirs)
-        names, codes = np.unique(profile, return_inverse=True)
-        sizes = np.bincount(codes)
-        sums = np.bincount(codes, weights=correct - reference)
-        classes = _size_classes(sizes)
-        points = []
-        for place, (low, high) in enumerate(classes):
-            chosen = (sizes >= low) & (sizes <= high)
-            mean = sums[chosen].sum() / sizes[chosen].sum()
-            points.append((place, mean, *bootstrap_interval(sums[chosen], sizes[chosen])))
-        labels = [f"{low}–{high}" if low < high else str(low) for low, high in classes]
-        x, y, low, high = np.array(points).T
-        axes.errorbar(x + (number - len(models) / 2) * 0.06, y, yerr=np.nan_to_num([y - low, high - y]).clip(min=0),
-                      fmt="o-", capsize=3, label=model, color=COLOURS[number % len(COLOURS)])  # fmt: skip
-        drawn = True
+        points = [] if ours is None else _gains(*paired(ours, theirs), class_of)
+        if points:
+            points = np.array(points)
+            points[:, 0] += (number - len(models) / 2) * 0.06
+            _draw_intervals(axes, points, "o-", model, COLOURS[number % len(COLOURS)])
+            drawn = True
     if not drawn:
         plt.close(figure)
         return None
+    labels = [f"{low}–{high}" if low < high else str(low) for low, high in classes]
     axes.axhline(0, color="black", lw=0.8)
     axes.set_xticks(range(len(labels)), labels)
     axes.set(xlabel="clips of the profile", ylabel=f"accuracy − {source.reference}",
@@ -123,6 +121,20 @@ def gain_by_profile_size(source: Source, dataset: str) -> Figure | None:
     axes.grid(axis="y", alpha=0.3)
     axes.legend(bbox_to_anchor=(1.01, 1), loc="upper left", frameon=False)
     return figure
+
+
+def _gains(
+    correct: np.ndarray, reference: np.ndarray, profile: np.ndarray, class_of: dict[str, int]
+) -> list[tuple[int, float, float, float]]:
+    """Class of size, difference and interval, for each class that has clips."""
+    names, codes = np.unique(profile, return_inverse=True)
+    sizes, sums = np.bincount(codes), np.bincount(codes, weights=correct - reference)
+    places = np.array([class_of[name] for name in names], np.int64)
+    return [
+        (int(place), sums[places == place].sum() / sizes[places == place].sum(),
+         *bootstrap_interval(sums[places == place], sizes[places == place]))
+        for place in np.unique(places)
+    ]  # fmt: skip
 
 
 def _size_classes(sizes: np.ndarray) -> list[tuple[int, int]]:
@@ -141,7 +153,7 @@ def confusion_matrices(source: Source, dataset: str) -> Figure | None:
     """Row-normalised matrices side by side, sums over folds and seeds, under the protocol of the largest groups."""
     protocol, subset = source.protocols(dataset)[-1], source.subset(dataset)
     found = [(model, source.confusion((dataset, model, subset, protocol))) for model in source.models(dataset)]
-    found = [(model, *result) for model, result in found if result is not None][:_MOST_CONFUSIONS]
+    found = [(model, *result) for model, result in found if result is not None]
     if not found:
         return None
     n_columns = min(4, len(found))

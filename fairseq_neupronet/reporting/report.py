@@ -59,6 +59,7 @@ def write_report(results: str | Path, out: str | Path, reference: str | None, me
         for kind in (".png", ".pdf") if pdf else (".png",):
             with atomic_file(path.with_suffix(kind), "wb") as file:
                 figure.savefig(file, format=kind[1:], dpi=_DPI, bbox_inches="tight")
+        _close(figure)
         written.append(path)
         caption = next(text for key, text in _CAPTIONS.items() if name.startswith(key))
         shown.append((f"{dataset}: {name.replace('_', ' ')}", caption, path))
@@ -69,7 +70,7 @@ def write_report(results: str | Path, out: str | Path, reference: str | None, me
 
 def _figures(source: Source) -> list:
     try:
-        import matplotlib  # noqa: F401
+        import matplotlib
         import sklearn  # noqa: F401
     except ImportError as error:
         raise InputError(f"the report's figures need {error.name}; pip install 'fairseq-neupronet[report]'") from error
@@ -77,6 +78,8 @@ def _figures(source: Source) -> list:
     from fairseq_neupronet.reporting.figures import FIGURES
     from fairseq_neupronet.reporting.learning_curves import learning_curves
 
+    # All are drawn before anything is written, so that many are open at once.
+    matplotlib.rcParams["figure.max_open_warning"] = 0
     found = []
     for dataset in source.datasets:
         drawn = [(name, draw(source, dataset)) for name, draw in FIGURES.items()]
@@ -85,11 +88,17 @@ def _figures(source: Source) -> list:
     return found
 
 
+def _close(figure) -> None:
+    from matplotlib import pyplot as plt
+
+    plt.close(figure)
+
+
 def _settings(source: Source) -> list[tuple[str, str]]:
     def distinct(column):
         return ", ".join(dict.fromkeys(row[column] for row in source.rows))
 
-    seconds = {(row["dataset"], row["variant"].split("+")[0], row["fold"], row["seed"]): float(row["seconds"])
+    seconds = {(row["dataset"], row["variant"].split("+")[0], row["fold"], row["seed"]): float(row["seconds"] or 0)
                for row in source.rows}  # fmt: skip
     return [("version", distinct("version")), ("folds", distinct("fold")), ("seeds", distinct("seed")),
             ("cells", str(len(seconds))), ("hours of all cells", f"{sum(seconds.values()) / 3600:.2f}")]  # fmt: skip

@@ -102,7 +102,7 @@ class Source:
                     except ValueError as error:
                         raise InputError(f"{path}: is damaged ({error}); run the cell again") from None
                     arrays.pop("path", None)
-                    return Embeddings(f"fold {fold}, seed {seed}, {protocol}", self._classes(path), arrays,
+                    return Embeddings(f"fold {fold}, seed {seed}, {protocol}", protocol, self._classes(path), arrays,
                                       self._config(dataset, variant, fold, seed))  # fmt: skip
         return None
 
@@ -126,7 +126,11 @@ class Source:
 
     @staticmethod
     def _classes(embeddings: Path) -> list[str]:
-        header = embeddings.with_name("predictions.tsv").read_text(encoding="utf-8").partition("\n")[0]
+        table = embeddings.with_name("predictions.tsv")
+        try:
+            header = table.read_text(encoding="utf-8").partition("\n")[0]
+        except (OSError, ValueError) as error:
+            raise InputError(f"{table}: cannot be read ({error}); run the cell again") from error
         return header.split("\t")[4:]
 
 
@@ -136,12 +140,14 @@ class Embeddings:
 
     Attributes:
         where: the cell, in words.
+        protocol: under which they were made.
         classes: K names.
         arrays: ``target`` (N,), ``profile_code`` (N,), and of ``clip``, ``profile``, ``fused`` (N, …) those there are.
         config: the cell's recipe.
     """
 
     where: str
+    protocol: str
     classes: list[str]
     arrays: dict[str, np.ndarray]
     config: dict

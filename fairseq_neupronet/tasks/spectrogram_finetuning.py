@@ -19,6 +19,7 @@ from fairseq_neupronet.backbones.weights import (
     load_backbones,
     load_pretraining,
     read_pretraining,
+    warn_of_other_features,
 )
 from fairseq_neupronet.data.enrolment import clip_keys
 from fairseq_neupronet.data.labels import read_classes, read_labels
@@ -32,6 +33,7 @@ from fairseq_neupronet.evaluation.metrics import metric_names
 from fairseq_neupronet.evaluation.protocols import Protocol, group_clips
 from fairseq_neupronet.modules.adaptive_batch_norm import adapted_to_groups, has_batch_norm
 from fairseq_neupronet.modules.profile_bank import embed_split
+from fairseq_neupronet.optim.frozen_masters import masters_kept
 from fairseq_neupronet.tasks.spectrogram_pretraining import SpectrogramPretrainingTask, SpectrogramTaskConfig, _agree
 from fairseq_neupronet.tasks.subset_evaluation import SubsetEvaluation
 
@@ -223,6 +225,8 @@ class SpectrogramFinetuningTask(SpectrogramPretrainingTask):
             )
         if from_checkpoint:
             return model
+        paths = {f"model.{name}": cfg.get(name) for _, name in _STARTS_FROM}
+        warn_of_other_features(paths, self.data_state["recipe"], self.cfg.normalize)
         if model.backbone is not None:
             load_backbones(model.backbone, cfg)
         if self.cfg.profiling and cfg.profile_extractor_path:
@@ -258,9 +262,11 @@ class SpectrogramFinetuningTask(SpectrogramPretrainingTask):
 
     def optimizer_step(self, optimizer, model, update_num) -> None:
         # fairseq's DistributedDataParallel gives unused parameters gradients of zero; weight decay would move them.
-        for parameter in model.frozen_parameters():
+        frozen = list(model.frozen_parameters())
+        for parameter in frozen:
             parameter.grad = None
-        super().optimizer_step(optimizer, model, update_num)
+        with masters_kept(optimizer, frozen):
+            super().optimizer_step(optimizer, model, update_num)
 
     # ---- evaluation ------------------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ from fairseq_neupronet.fairseq_patches import early_stopping_state, restore_earl
 from fairseq_neupronet.non_finite import RunningUpdate
 from fairseq_neupronet.processes import process_number, share_buffers
 from fairseq_neupronet.randomness import draws_of_batch
-from fairseq_neupronet.tasks.task_config import SpectrogramTaskConfig
+from fairseq_neupronet.tasks.task_config import SpectrogramTaskConfig, check_task_config
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +39,7 @@ class SpectrogramPretrainingTask(FairseqTask):
 
     def __init__(self, cfg: SpectrogramTaskConfig):
         super().__init__(cfg)
-        if not 0 <= cfg.profile_normalize_prior < float("inf"):
-            raise InputError(f"task.profile_normalize_prior={cfg.profile_normalize_prior}: give frames from 0 up")
+        check_task_config(cfg)
         self.trained_on: dict | None = None
         self.update, self._freed_memory = RunningUpdate(), FreedMemory()
         self._band_sums: dict[str, BandSums] = {}

@@ -7,6 +7,7 @@ from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from omegaconf import II, MISSING
 
 from fairseq_neupronet.data.mixup import PARTNERS
+from fairseq_neupronet.errors import InputError
 
 
 @dataclass
@@ -70,3 +71,19 @@ class SpectrogramTaskConfig(FairseqDataclass):
         metadata={"help": "forward pass in bfloat16 (autocast); weights, losses and optimiser stay in float32"},
     )
     seed: int = II("common.seed")
+
+
+def check_task_config(cfg: SpectrogramTaskConfig) -> None:
+    """Refuse numbers that leave nothing to train on.
+
+    Raises:
+        InputError: naming the option.
+    """
+    if not 0 <= cfg.profile_normalize_prior < float("inf"):
+        raise InputError(f"task.profile_normalize_prior={cfg.profile_normalize_prior}: give frames from 0 up")
+    for name, unit in (("max_sample_size", "frames"), ("profiles_per_batch", "profiles")):
+        number = getattr(cfg, name)
+        if number is not None and number < 1:
+            raise InputError(f"task.{name}={number}: give {unit} from 1 up, or leave it unset")
+    if cfg.profile_batches and cfg.clips_per_profile < 1:
+        raise InputError(f"task.clips_per_profile={cfg.clips_per_profile}: give clips from 1 up")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.evaluation.protocols import Protocol
+from fairseq_neupronet.validation.options import check_numbers
 
 RESULTS = "results.csv"
 
@@ -66,12 +67,9 @@ class Plan:
                 raise InputError(f"--subset {subset}: {plan.data} has no {subset}.tsv; its manifests are {known}")
             if subset.startswith("train"):
                 raise InputError(f"--subset {subset}: fairseq trains on a split of such a name; evaluate another one")
-        if batch_size < 1:
-            raise InputError(f"--batch-size {batch_size}: give a whole number from 1 up")
-        if workers < 0:
-            raise InputError(f"--workers {workers}: give a whole number from 0 up")
-        if seed is not None and seed < 0:
-            raise InputError(f"--seed {seed}: give a whole number from 0 up")
+        check_numbers(seed, batch_size, workers)
+        if plan.out.exists() and not plan.out.is_dir():
+            raise InputError(f"--out {out}: is a file; name a folder")
         if (plan.out / RESULTS).exists() and not force:
             raise InputError(f"{plan.out / RESULTS}: is there already; give another --out, or --force to write over it")
         return plan

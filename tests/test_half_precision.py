@@ -1,0 +1,80 @@
+"""common.fp16 and common.bf16: the whole network in half precision, the optimiser on copies in float32."""
+
+import copy
+
+import pytest
+import tiny
+import torch
+from test_numerics import steps, trainer_of
+from torch import nn
+
+from fairseq_neupronet.modules.auto_encoder import AutoEncoderLoss
+from fairseq_neupronet.modules.fusion import build_fusion
+from fairseq_neupronet.optim.frozen_masters import masters_kept
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return tiny.write_corpus(tmp_path_factory.mktemp("half") / "data", clips={"train": 12, "valid": 6})
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_what_is_frozen_stands_still_and_the_rest_moves(data, half):
+    trainer = trainer_of(data, common__bf16=half, model__freeze_backbone_updates=1000, optimizer__weight_decay=0.1,
+                         optimization__lr=[0.1])  # fmt: skip
+    before = copy.deepcopy(dict(trainer.get_model().named_parameters()))
+    steps(trainer, 3)
+    moved = {name for name, parameter in trainer.get_model().named_parameters()
+             if not torch.equal(parameter, before[name])}  # fmt: skip
+    assert {name.partition(".")[0] for name in moved} == {"head", "profile_extractor"}
+
+
+class _Flat:
+    """fairseq's optimiser on a GPU: the copies of all parameters in one tensor."""
+
+    def __init__(self, parameters):
+        self.fp16_params = parameters
+        flat = torch.cat([parameter.detach().float().flatten() for parameter in parameters])
+        self.fp32_params = {0: nn.Parameter(flat)}
+
+
+def test_of_flat_copies_the_frozen_parts_are_kept():
+    parameters = [nn.Parameter(torch.full(shape, value).half()) for shape, value in
+                  (((2, 3), 1.0), ((4,), 2.0), ((1, 2), 3.0))]  # fmt: skip
+    optimizer = _Flat(parameters)
+    with masters_kept(optimizer, [parameters[1]]):
+        optimizer.fp32_params[0].data.mul_(0.5)
+        for parameter in parameters:
+            parameter.data.mul_(0.5)
+    assert optimizer.fp32_params[0].tolist() == [0.5] * 6 + [2.0] * 4 + [1.5] * 2
+    assert [parameter.flatten()[0].item() for parameter in parameters] == [0.5, 2.0, 1.5]
+
+
+def test_the_bank_of_the_whole_split_fills_from_a_network_in_half_precision(data):
+    trainer = trainer_of(data, common__bf16=True, model__grouping="whole_split")
+    trainer.task.get_batch_iterator(trainer.task.dataset("train"), max_sentences=6, seed=1)
+    trainer.begin_epoch(1)
+    bank = trainer.get_model().bank.embedding
+    assert bank.dtype == torch.bfloat16 and len(bank) == 12
+    assert torch.isfinite(bank).all() and (bank != 0).any(dim=1).all()
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_the_auto_encoder_loss_of_loud_spectra_is_that_of_float32(kind):
+    """Squares of 0 to 255 sum up beyond the 65,504 of float16."""
+    torch.manual_seed(0)
+    loss = AutoEncoderLoss(64, 16)
+    average, fused = 255 * torch.rand(32, 64), torch.randn(32, 16)
+    average, fused = average.to(kind).float(), fused.to(kind).float()  # so that both get the same numbers
+    expected = loss(average, fused)
+    halved = copy.deepcopy(loss).to(kind)
+    assert {parameter.dtype for parameter in halved.parameters()} == {torch.float32}
+    found = halved(average.to(kind), fused.to(kind))
+    assert found.item() == pytest.approx(expected.item(), rel=0.02) and expected > 65504
+    found.backward()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in halved.parameters())
+
+
+def test_a_silent_embedding_passes_the_gate_in_float16():
+    gate = build_fusion("gate", 4)
+    assert gate(torch.zeros(2, 4).half(), torch.zeros(2, 4).half()).tolist() == torch.zeros(2, 4).tolist()
