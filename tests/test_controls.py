@@ -87,3 +87,13 @@ def test_probabilities_of_zero_are_dealt_with():
     for control in CONTROLS.values():
         assert np.isfinite(control(outputs, Grouping.partition(np.zeros(2, int)))).all()
     assert CONTROLS["balanced_assignment"](outputs, Grouping.partition(np.zeros(2, int))).sum(axis=0).tolist() == [1, 1]
+
+
+def test_a_clip_without_numbers_gets_none_and_leaves_the_others_theirs(outputs, groups):
+    """The assignment sees the lost clip as one that fits no label, as if it were hopeless at all of them."""
+    _, grouping = groups
+    lost, hopeless = outputs.copy(), outputs.copy()
+    lost[3], hopeless[3] = np.nan, -745.0
+    found, expected = (CONTROLS["balanced_assignment"](given, grouping) for given in (lost, hopeless))
+    assert np.isnan(found[3]).all()
+    assert np.array_equal(np.delete(found, 3, axis=0), np.delete(expected, 3, axis=0))

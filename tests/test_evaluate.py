@@ -273,3 +273,9 @@ def test_mistakes_are_one_sentence_and_write_nothing(trained, tmp_path, capsys, 
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("neupronet: error: ") and said in last
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_where_the_folder_should_be_is_one_sentence(trained, tmp_path, capsys):
+    (tmp_path / "out").write_text("")
+    assert evaluate(trained, tmp_path / "out", "base") == 1
+    assert f"--out {tmp_path / 'out'}: is a file; name a folder" in capsys.readouterr().err

@@ -13,7 +13,7 @@ import torch
 
 from fairseq_neupronet.cli import main
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.model_card import CARD, card_of
+from fairseq_neupronet.model_card import CARD, card_of, hears_profiles
 
 
 def table_row(card: str, first: str) -> list[str]:
@@ -99,3 +99,31 @@ def test_a_training_ends_with_a_summary_whose_commands_can_be_copied(place, run_
     assert finished.returncode == 0, finished.stderr
     assert (run_folder / "evaluation" / "results.csv").is_file()
     shutil.rmtree(run_folder / "evaluation")
+
+
+def test_a_card_counts_weights_and_names_every_augmentation(checkpoint, tmp_path):
+    """Batch norm's running statistics are no weights."""
+    state = torch.load(checkpoint, weights_only=True)
+    state["model"]["backbone.norm.running_mean"] = torch.zeros(1000)
+    state["model"]["backbone.norm.num_batches_tracked"] = torch.zeros((), dtype=torch.long)
+    state["cfg"]["task"]["frequency_warp"], state["cfg"]["criterion"]["label_smoothing"] = 0.1, 0.2
+    torch.save(state, tmp_path / "model.pt")
+    card = card_of(tmp_path / "model.pt")
+    weights = sum(weight.numel() for name, weight in torch.load(checkpoint, weights_only=True)["model"].items())
+    assert table_row(card, "parameters") == [f"{weights:,}"]
+    assert table_row(card, "label smoothing") == ["0.2"]
+    assert "frequency_warp" in table_row(card, "augmentation and batches")[0]
+
+
+@pytest.mark.parametrize(
+    ("task", "grouping", "hears"),
+    [
+        ({}, "in_batch", False),
+        ({"profiling": True}, "in_batch", True),
+        ({"profiling": True}, "none", False),
+        ({"profile_normalize": True}, "in_batch", True),
+        ({"adaptive_batch_norm": 0.0}, "in_batch", True),
+    ],
+)
+def test_whose_outputs_depend_on_the_profile(task, grouping, hears):
+    assert hears_profiles({"task": task, "model": {"grouping": grouping}}) is hears

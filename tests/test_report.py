@@ -143,6 +143,132 @@ def test_profiles_of_many_sizes_are_put_in_ranges_that_hold_them_all():
     assert _size_classes(np.array([6, 6, 5])) == [(5, 5), (6, 6)]
 
 
+def table_of(out, cells, protocols=("full",), accuracy=None, sizes=lambda fold: (6, 6, 6, 6)):
+    """A results.csv and predictions of (variant, fold, seed); in each profile every third clip or so is wrong."""
+    lines = [",".join(written_cells.COLUMNS)]
+    for number, (variant, fold, seed) in enumerate(cells):
+        rng = np.random.default_rng(number)
+        for protocol in protocols:
+            folder = out / "cells" / "sounds" / variant / f"fold-{fold}" / f"seed-{seed}/evaluation/test/{protocol}"
+            folder.mkdir(parents=True)
+            rows = ["path\tprofile\ttarget\tprediction\ta\tb"]
+            for profile, n_clips in enumerate(sizes(fold)):
+                for clip in range(n_clips):
+                    right = rng.random() < (accuracy(fold) if accuracy else 0.7)
+                    target = clip % 2
+                    rows.append(f"{fold}-{profile}-{clip}\tf{fold}p{profile}\t{'ab'[target]}\t"
+                                f"{'ab'[target if right else 1 - target]}\t0\t0")
+            (folder / "predictions.tsv").write_text("\n".join(rows) + "\n")
+            share = np.mean([row.split("\t")[2] == row.split("\t")[3] for row in rows[1:]])
+            for metric in ("accuracy", "macro_f1", "icbhi_score"):
+                lines.append(f"sounds,{variant},{fold},{seed},test,{protocol},{metric},{share},abc,0.1.0,")
+    (out / "results.csv").write_text("\n".join(lines) + "\n")
+    return out / "results.csv"
+
+
+@pytest.mark.parametrize("cells", [[("base", 1, 1), ("dot", 2, 1)], [("base", 1, 1), ("dot", 1, 2)]],
+                         ids=["other fold", "other seed"])  # fmt: skip
+@pytest.mark.parametrize("metric", ["accuracy", "macro_f1"])
+def test_a_table_that_is_not_complete_has_a_report(tmp_path, cells, metric):
+    results = table_of(tmp_path, cells)
+    assert main(["report", str(results), "--out", str(tmp_path / "report"), "--metrics", metric]) == 0
+    if metric == "macro_f1":
+        assert all(one.comparison is None for one in summaries(results, "base", "macro_f1"))
+
+
+def test_a_difference_that_is_not_defined_is_not_significant(tmp_path):
+    """No clip of the normal class among the targets, so that there is no specificity."""
+    results = table_of(tmp_path, [("base", 1, 1), ("dot", 1, 1)])
+    for path in tmp_path.rglob("predictions.tsv"):
+        rows = [line.split("\t") for line in path.read_text().splitlines()]
+        renamed = [[*row[:2], "wheeze" if number else row[2], "normal" if number % 2 else row[3], *row[4:]]
+                   for number, row in enumerate(rows)]  # fmt: skip
+        path.write_text("\n".join("\t".join(row) for row in renamed) + "\n")
+    assert all(one.comparison is None for one in summaries(results, "base", "icbhi_score"))
+
+
+def drawn(figure) -> dict[str, np.ndarray]:
+    """Label → (x, y) of each labelled line of the first axes."""
+    lines = figure.axes[0].lines
+    return {line.get_label(): np.array(line.get_data()).T for line in lines if not line.get_label().startswith("_")}
+
+
+def bars(figure) -> list[tuple[float, float]]:
+    """Low and high of each interval, in the order of drawing."""
+    from matplotlib.collections import LineCollection
+
+    found = [part for part in figure.axes[0].collections if isinstance(part, LineCollection)]
+    return [(segment[0][1], segment[1][1]) for part in found for segment in part.get_segments()]
+
+
+def test_gains_of_all_variants_stand_over_their_own_sizes_where_one_has_fewer_folds(tmp_path):
+    from fairseq_neupronet.reporting.figures import gain_by_profile_size
+    from fairseq_neupronet.reporting.source import Source
+
+    cells = [("base", 1, 1), ("base", 2, 1), ("dot", 1, 1), ("dot", 2, 1), ("film", 1, 1)]
+    results = table_of(tmp_path, cells, sizes=lambda fold: (10, 12) if fold == 1 else (2, 3))
+    figure = gain_by_profile_size(Source.open(results), "sounds")
+    assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == ["2", "3", "10", "12"]
+    points = drawn(figure)
+    assert np.round(points["dot"][:, 0]).tolist() == [0, 1, 2, 3]
+    assert np.round(points["film"][:, 0]).tolist() == [2, 3]
+    base, film = (right(tmp_path, variant, 1, 1, "full") for variant in ("base", "film"))
+    of_ten = [clip for clip in base if clip[1].startswith("1-0-")]
+    expected = np.mean([film[clip][1] - base[clip][1] for clip in of_ten])
+    assert points["film"][0, 1] == pytest.approx(expected)
+
+
+def test_an_interval_is_drawn_where_it_is_even_if_the_point_is_not_in_it(tmp_path):
+    """Folds of 20 clips at about .2 and of 1,000 at about .9: their mean is far from that of all clips."""
+    from fairseq_neupronet.benchmarking.statistics import bootstrap_interval
+    from fairseq_neupronet.reporting.figures import accuracy_by_protocol
+    from fairseq_neupronet.reporting.source import Source
+
+    results = table_of(tmp_path, [("base", 1, 1), ("base", 2, 1)], accuracy=lambda fold: 0.2 if fold == 1 else 0.9,
+                       sizes=lambda fold: [5] * 4 if fold == 1 else [100] * 10)  # fmt: skip
+    figure = accuracy_by_protocol(Source.open(results), "sounds")
+    sums, counts = [], []
+    for fold in (1, 2):
+        by_profile = {}
+        for profile, correct in right(tmp_path, "base", fold, 1, "full").values():
+            by_profile.setdefault(profile, []).append(correct)
+        sums += [sum(found) for found in by_profile.values()]
+        counts += [len(found) for found in by_profile.values()]
+    low, high = bootstrap_interval(np.array(sums, float), np.array(counts))
+    assert drawn(figure)["base"][0, 1] < low
+    assert bars(figure)[0] == pytest.approx((low, high))
+
+
+@pytest.mark.parametrize(("protocol", "is_drawn"), [("full", True), ("enrol-3", False), ("single", False)])
+def test_weights_are_drawn_where_a_group_is_the_whole_profile(tmp_path, protocol, is_drawn):
+    from fairseq_neupronet.reporting.embedding_figures import attention_map
+    from fairseq_neupronet.reporting.source import Embeddings
+
+    rng = np.random.default_rng(0)
+    arrays = {"clip": rng.normal(size=(8, 3)), "profile": rng.normal(size=(8, 3)), "target": np.arange(8) % 2,
+              "profile_code": np.arange(8) // 4}  # fmt: skip
+    embeddings = Embeddings("a cell", protocol, ["a", "b"], arrays, {"model": {"pooling": "dot", "temperature": 1.0}})
+    assert (attention_map(embeddings, "title") is not None) == is_drawn
+
+
+def test_every_variant_has_its_confusion_matrix(tmp_path):
+    from fairseq_neupronet.reporting.figures import confusion_matrices
+    from fairseq_neupronet.reporting.source import Source
+
+    variants = {"base": 0.0} | {f"v{number}": 0.1 for number in range(10)}
+    results = written_cells.write_cells(tmp_path, variants, n_profiles=3, clips=6, folds=(1,), seeds=(1,))
+    figure = confusion_matrices(Source.open(results), "sounds")
+    assert {panel.get_title() for panel in figure.axes if panel.get_title()} == set(variants)
+
+
+def test_embeddings_without_predictions_are_one_sentence(tmp_path, capsys):
+    results = written_cells.write_cells(tmp_path, {"base": 0.0, "dot": 0.1}, n_profiles=3, clips=6)
+    for path in tmp_path.rglob("predictions.tsv"):
+        path.unlink()
+    assert main(["report", str(results), "--out", str(tmp_path / "out"), "--metrics", "accuracy"]) == 1
+    assert "predictions.tsv: cannot be read" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("content", "options", "sentence"),
     [

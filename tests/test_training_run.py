@@ -109,3 +109,30 @@ def test_the_same_command_resumes_after_an_interruption(place):
     assert any(f"neupronet: resuming {place / 'beside' / 'long'}" in line for line in lines)
     assert not half_written.exists()
     assert updates_of(lines[-1]) == saved + 1
+
+
+def test_without_validation_no_validation_split_is_asked_for(tmp_path):
+    """As ``neupronet prepare icbhi --valid-share 0`` leaves a folder: training and test."""
+    data = tiny.write_corpus(tmp_path / "data", clips={"train": 12, "test": 6})
+    assert not (data / "valid.tsv").exists()
+    trained = tiny.train("finetuning", "vocalsound", "task.data=data", "dataset.disable_validation=true",
+                         "hydra.run.dir=run", cwd=tmp_path)  # fmt: skip
+    assert trained.returncode == 0, trained.stderr
+    assert "next: neupronet evaluate --path run/checkpoints/checkpoint_last.pt" in trained.stdout
+    assert "--subset test" in trained.stdout
+    assert (tmp_path / "run" / "checkpoints" / "MODEL_CARD.md").is_file()
+
+
+def test_an_extractor_of_other_spectrograms_is_warned_of(place, tmp_path, caplog):
+    data = shutil.copytree(place / "data", tmp_path / "data")
+    for changes, normalize, said in (
+        ({}, False, None), ({"hop_length": 512}, False, "hop_length 160, here 512"),
+        ({}, True, "task.normalize=False, here True"),
+    ):  # fmt: skip
+        tiny.write_recipe(data, **changes)
+        caplog.clear()
+        task = tiny.build_task(data, profiling=True, normalize=normalize)
+        tiny.build_model(task, profile_extractor_path=str(place / "put_aside.pt"))
+        warned = [record.message for record in caplog.records if "pretrained on other spectrograms" in record.message]
+        assert len(warned) == (said is not None)
+        assert said is None or said in warned[0]

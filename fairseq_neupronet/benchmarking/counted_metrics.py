@@ -60,6 +60,9 @@ def compare_counts(
         n_clips: how many clips they count.
         resamples: R.
         seed: of the resampling.
+
+    Returns:
+        All but the counts NaN where the metric is defined in no training.
     """
     n_profiles, shape = len(ours), ours.shape[1:]
     flat = ours.reshape(n_profiles, -1), theirs.reshape(n_profiles, -1)
@@ -71,13 +74,15 @@ def compare_counts(
         return _mean_where_defined(metric(one.reshape(-1, *shape)) - metric(other.reshape(-1, *shape)))
 
     difference = float(gap(np.ones((1, n_profiles)))[0])
+    exact = n_profiles < EXACT_BELOW
     low = high = float("nan")
+    if difference != difference:
+        return Comparison(difference, low, high, float("nan"), exact, n_clips, n_profiles)
     if n_profiles > 1:
         gaps = [gap(rng.multinomial(n_profiles, np.full(n_profiles, 1 / n_profiles), size=n_drawn).astype(float))
                 for n_drawn in _portions(resamples, at_once)]  # fmt: skip
         low, high = map(float, np.nanquantile(np.concatenate(gaps), [0.025, 0.975]))
 
-    exact = n_profiles < EXACT_BELOW
     # Half of the patterns: the other half mirrors them.
     n_patterns = 2 ** (n_profiles - 1) if exact else resamples
     extreme, start = 0, 0
