@@ -1,6 +1,7 @@
 """``neupronet report``: tables, figures and one page from a benchmark's results."""
 
 import argparse
+import sys
 
 
 def add_parser(subparsers) -> None:
@@ -19,6 +20,8 @@ def add_parser(subparsers) -> None:
 def _run(arguments: argparse.Namespace) -> None:
     from fairseq_neupronet.reporting.report import write_report
 
-    written = write_report(arguments.results, arguments.out, arguments.reference, arguments.metrics.split(","),
-                           arguments.pdf)  # fmt: skip
+    written, untested = write_report(arguments.results, arguments.out, arguments.reference,
+                                     arguments.metrics.split(","), arguments.pdf)  # fmt: skip
     print("\n".join(str(path) for path in written))
+    if untested:
+        print(f"neupronet: {untested}", file=sys.stderr)

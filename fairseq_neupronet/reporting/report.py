@@ -23,7 +23,9 @@ _CAPTIONS = {
 }  # fmt: skip
 
 
-def write_report(results: str | Path, out: str | Path, reference: str | None, metrics: list[str], pdf: bool) -> list:
+def write_report(
+    results: str | Path, out: str | Path, reference: str | None, metrics: list[str], pdf: bool
+) -> tuple[list[Path], str]:
     """Make ``tables.md``, ``tables.tex``, ``figures/*.png`` and ``report.html``.
 
     Args:
@@ -34,7 +36,8 @@ def write_report(results: str | Path, out: str | Path, reference: str | None, me
         pdf: also write each figure as pdf.
 
     Returns:
-        The files written.
+        The files written, and a sentence that names the trained variants whose test against the reference is missing;
+        empty where there is none.
 
     Raises:
         InputError: results cannot be read, a metric is unknown, or matplotlib or scikit-learn is missing.
@@ -65,7 +68,18 @@ def write_report(results: str | Path, out: str | Path, reference: str | None, me
         shown.append((f"{dataset}: {name.replace('_', ' ')}", caption, path))
     with atomic_file(written[2]) as file:
         file.write(html_page(f"Benchmark: {', '.join(source.datasets)}", note, table, shown, _settings(source)))
-    return written
+    return written, _untested(source)
+
+
+def _untested(source: Source) -> str:
+    missing = dict.fromkeys(
+        f"{one.dataset} {one.variant}" for one in source.summaries
+        if one.comparison is None and one.variant != source.reference and "+" not in one.variant
+    )  # fmt: skip
+    if not missing:
+        return ""
+    return (f"not tested against {source.reference}: {', '.join(missing)}; a test of {source.metric} takes the "
+            "predictions of every cell of both in cells/, or for accuracy the counts of every cell in by_profile.csv")
 
 
 def _figures(source: Source) -> list:
