@@ -7,18 +7,33 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import small_benchmark
 import tiny
-from test_benchmark import EVALUATE, ROWS_PER_CELL, RUNNER, TRAIN, children_of, rows, run, started, starts
+from test_benchmark import (
+    EVALUATE,
+    ROWS_PER_CELL,
+    RUNNER,
+    TRAIN,
+    children_of,
+    pretrained,
+    rows,
+    run,
+    started,
+    starts,
+)
 
 from fairseq_neupronet.benchmarking import recipes, runner
 from fairseq_neupronet.benchmarking.benchmark import Benchmark
 from fairseq_neupronet.benchmarking.collecting import read_rows
+from fairseq_neupronet.benchmarking.commands import evaluation_command
+from fairseq_neupronet.benchmarking.config import read_config
 from fairseq_neupronet.benchmarking.hydra_cell import Job, run_job
 from fairseq_neupronet.benchmarking.locks import CellLock
+from fairseq_neupronet.benchmarking.plan import plan_cells
 from fairseq_neupronet.benchmarking.progress import Progress
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.living_processes import start_time
@@ -197,3 +212,62 @@ def test_a_mistake_in_a_table_is_told_by_its_line(tmp_path):
     table.write_text(header + "\n" + line.format("0.5") + "\n" + line.format("half"))
     with pytest.raises(InputError, match=r"results.csv:5: value is 'half'"):
         read_rows(table)
+
+
+def test_what_makes_a_cell_stale(tmp_path):
+    data = small_benchmark.write_folds(tmp_path / "folds", 1)
+    config = small_benchmark.write_config(tmp_path / "small.yaml", data)
+
+    def digest(*settings) -> str:
+        recipes.data_digest.cache_clear()
+        benchmark = Benchmark.load(config, tmp_path / "out", list(settings), only=ONE)
+        return benchmark.settings.digest(benchmark.cells[0])
+
+    labels, found = data / "fold01" / "test.label", [digest()]
+    found += [digest("protocols=[single]"), digest("evaluation=[--seed,9]"), digest("embeddings=true")]
+    lines = labels.read_text().splitlines()
+    labels.write_text("\n".join([lines[1], lines[0], *lines[2:]]) + "\n")
+    found.append(digest())
+    (data / "fold01" / "test.recording").write_text("r\n" * len(lines))
+    found.append(digest())
+    seeds = Benchmark.load(config, tmp_path / "out", only={"variant": ["base"], "fold": [1]})
+    found += [seeds.settings.digest(cell) for cell in seeds.cells]
+    assert len(set(found)) == 7 and found[5] == found[6]  # of seed 1, once with each call
+
+
+def test_a_changed_extractor_makes_stale_what_starts_from_it(config, tmp_path):
+    def digests(*settings) -> dict[str, str]:
+        benchmark = Benchmark.load(config, tmp_path / "out", list(settings), only={"fold": [1], "seed": [1]})
+        return {cell.variant: benchmark.settings.digest(cell) for cell in benchmark.cells}
+
+    pretrained(config)
+    before, after = digests(), digests("datasets.tiny.pretraining.overrides=[optimization.max_update=5]")
+    assert {variant for variant in before if before[variant] != after[variant]} == {"extractor", "dot"}
+
+
+def test_the_evaluation_is_of_the_best_checkpoint_under_all_protocols(config, tmp_path):
+    settings = ["protocols=[single,enrol-3]", "subsets=[valid,test]", "evaluation=[--seed,9]"]
+    benchmark = Benchmark.load(config, tmp_path / "out", settings, only=ONE)
+    (cell,) = benchmark.cells
+    command = evaluation_command(benchmark.settings.folder(cell), benchmark.settings.evaluation, True)
+    given = dict(pairwise(command))
+    assert given["--path"].endswith("train/checkpoints/checkpoint_best.pt")
+    assert (given["--protocol"], given["--subset"], given["--seed"]) == ("single,enrol-3", "valid,test", "9")
+    assert given["--data"] == cell.data and "--embeddings" in command
+
+
+def test_a_table_holds_what_the_evaluations_said(config, tmp_path, faithful):
+    benchmark = Benchmark.load(config, tmp_path / "out", only={"fold": [1], "seed": [1]})
+    run(benchmark)
+    said = []
+    for cell in benchmark.cells:
+        table = benchmark.settings.folder(cell).evaluation / "results.csv"
+        said += [line.split(",")[4] for line in table.read_text().splitlines()[1:]]
+    assert [row["value"] for row in rows(benchmark.results)] == said and len(set(said)) > 2
+
+
+def test_overrides_of_the_variant_come_after_the_data_sets_and_those_of_all_last(config):
+    content = read_config(config)
+    content["datasets"]["tiny"]["overrides"], content["variants"]["base"]["overrides"] = ["a=1"], ["a=2"]
+    content["overrides"] = ["a=3"]
+    assert plan_cells(content)[0].overrides == ("a=1", "a=2", "a=3")

@@ -102,3 +102,14 @@ def test_label_smoothing_is_that_of_torch():
     expected = torch.nn.functional.cross_entropy(logits, targets, label_smoothing=0.2, reduction="sum") / 5
     loss = soft_focal_loss(logits, smoothed_targets(targets, 5, 0.2), class_alpha(None, 5), 0.0)
     torch.testing.assert_close(loss, expected)
+
+
+def test_the_focal_factor_of_mixed_labels_has_no_gradient():
+    """Of the weights q α (1 − p)², held still: the gradient is p times their sum, less each."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(3, 4, dtype=torch.float64, generator=generator).requires_grad_()
+    shares, alpha = torch.full((3, 4), 0.25, dtype=torch.float64), torch.tensor([0.1, 0.2, 0.3, 0.4]).double()
+    (gradient,) = torch.autograd.grad(soft_focal_loss(logits, shares, alpha, 2.0), logits)
+    probability = torch.softmax(logits, dim=1).detach()
+    weight = shares * alpha * (1 - probability) ** 2
+    torch.testing.assert_close(gradient, probability * weight.sum(dim=1, keepdim=True) - weight)

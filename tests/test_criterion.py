@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from fairseq.logging import metrics
 
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.modules.supcon import supcon_loss
@@ -204,3 +205,43 @@ def test_smoothed_labels_and_mixtures_count_in_training_only(setting):
 def test_an_impossible_label_smoothing_is_refused(setting, smoothing):
     with pytest.raises(InputError, match="criterion.label_smoothing"):
         tiny.build_criterion(setting[0], label_smoothing=smoothing)
+
+
+def test_smoothing_and_mixing_keep_class_weights_and_focal_exponent(corpus):
+    task = tiny.build_task(corpus)
+    criterion = tiny.build_criterion(task, label_smoothing=0.3, class_weights=[1.0, 2.0, 5.0], gamma=2.0).train()
+    logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    target, partner, share = [0, 1, 2, 0], [1, 0, 3, 2], [0.5, 0.7, 1.0, 0.9]
+    alpha = np.array([1, 1 / 2, 1 / 5]) / (1 + 1 / 2 + 1 / 5)
+    total = 0.0
+    for clip, row in enumerate(logits.double().numpy()):
+        probability = np.exp(row) / np.exp(row).sum()
+        for label in range(3):
+            mixed = share[clip] * (target[clip] == label) + (1 - share[clip]) * (target[partner[clip]] == label)
+            factor = (0.7 * mixed + 0.3 / 3) * alpha[label] * (1 - probability[label]) ** 2
+            total -= factor * np.log(probability[label])
+    mixture = {"partner": torch.tensor(partner), "share": torch.tensor(share)}
+    found = criterion.classification_loss(logits, torch.tensor(target), mixture)
+    assert float(found) == pytest.approx(total, rel=1e-5)
+
+
+def test_training_figures_are_of_all_clips_not_of_batches(corpus):
+    """36 clips in batches of 16: the last one is of 4."""
+    task = tiny.build_task(corpus)
+    model, criterion = tiny.build_model(task).train(), tiny.build_criterion(task).train()
+    logs, n_right, n_clips, total = [], 0, 0, 0.0
+    for batch in tiny.batches(task, "train", batch_size=16):
+        torch.manual_seed(0)
+        with torch.no_grad():
+            logits = model(**batch["net_input"]).logits
+        torch.manual_seed(0)
+        logs.append(criterion(model, batch)[2])
+        n_right += int((logits.argmax(dim=1) == batch["target"]).sum())
+        n_clips += len(logits)
+        total += float(torch.nn.functional.cross_entropy(logits, batch["target"], reduction="sum")) / 3
+    assert n_clips % 16
+    with metrics.aggregate(new_root=True) as aggregator:
+        criterion.reduce_metrics(logs)
+        found = aggregator.get_smoothed_values()
+    assert found["accuracy"] == pytest.approx(n_right / n_clips, abs=1e-3)
+    assert found["loss"] == pytest.approx(total / n_clips, abs=1e-3)

@@ -12,6 +12,7 @@ from fairseq_neupronet.audio.features import extract_features
 from fairseq_neupronet.audio.recipe import FeatureRecipe
 from fairseq_neupronet.data.frequency_warp import FrequencyWarp
 from fairseq_neupronet.data.manifest import read_manifest
+from fairseq_neupronet.data.spec_augment import SpecAugment
 from fairseq_neupronet.errors import InputError
 
 CENTRES = np.array([100.0, 200.0, 400.0, 800.0])
@@ -85,3 +86,16 @@ def test_clips_of_training_are_stretched_anew_each_epoch_and_those_of_evaluation
         torch.testing.assert_close(tiny.collated(untrained, *numbers)["net_input"]["source"], source, rtol=0, atol=0)
         assert untrained.repeats
     assert not training.repeats
+
+
+def test_frequencies_are_stretched_before_bands_are_masked(corpus):
+    clips = read_manifest(corpus / "train.tsv", profiling=True)
+    stretched = {"training": True, "fixed_frames": 60, "warp": FrequencyWarp(0.3, np.linspace(100, 800, tiny.N_MELS))}
+    whole, masked = tiny.dataset(clips, **stretched), tiny.dataset(clips, **stretched, augment=SpecAugment(4, 0, 0))
+    n_masked = 0
+    for number in range(10):
+        bands = [tiny.collated(data, number)["net_input"]["source"][0] for data in (whole, masked)]
+        for plain, band in zip(*bands, strict=True):
+            assert torch.equal(plain, band) or not band.any()
+            n_masked += not torch.equal(plain, band)
+    assert n_masked

@@ -101,3 +101,15 @@ def test_the_auto_encoder_works_for_every_backbone_and_number_of_mel_bands(corpu
     assert float(log["extra"]) > 0.1
     gradients = [parameter.grad for parameter in model.auto_encoder.parameters()]
     assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients)
+
+
+def test_another_temperature_of_the_supervised_contrastive_loss(corpus):
+    task = tiny.build_task(corpus, profiling=True)
+    torch.manual_seed(0)
+    model = tiny.build_model(task).eval()
+    batch = tiny.batches(task, "train", batch_size=12)[0]
+    criterion = tiny.build_criterion(task, **SUPCON_ALONE, sup_contrast_temperature=0.2).eval()
+    with torch.no_grad():
+        fused = model(**batch["net_input"]).fused.double().numpy()
+        loss = float(criterion(model, batch)[0])
+    assert loss == pytest.approx(supcon_by_hand(fused, batch["target"].tolist(), 0.2), rel=1e-4)

@@ -336,3 +336,25 @@ def test_it_trains_in_bfloat16_with_profile_batches_and_workers(corpus, tmp_path
     assert "protocol enrol-2" in trained.stdout or '"valid_protocol": "enrol-2"' in trained.stdout
     state = torch.load(tmp_path / "run" / "checkpoints" / "checkpoint_last.pt", weights_only=True)
     assert len(state["task_state"]["band_statistics"]["mean"]) == tiny.N_MELS
+
+
+def test_a_band_that_hardly_moves_in_a_group_is_divided_by_a_hundredth_of_the_splits_deviation():
+    rng = np.random.default_rng(0)
+    clips = [np.stack([rng.normal(size=50), np.full(50, 3.0)]) for _ in range(3)]
+    clips.append(np.stack([np.r_[np.zeros(49), 1e-3], np.full(50, 3.0)]))
+    sums = BandSums.of_clips(clips, 4, 2)
+    whole, deviation = sums.overall(), np.concatenate(clips, axis=1)[0].std()
+    np.testing.assert_allclose(whole.deviation, [deviation, 1.0])
+    found = sums.statistics(whole, 0.0).deviation
+    np.testing.assert_allclose(found[3], [0.01 * deviation, 0.01])
+    np.testing.assert_allclose(found[0, 0], clips[0][0].std())
+
+
+def test_of_training_clips_with_random_enrolments_evaluation_hears_all_of_the_profile(corpus):
+    split, task = Split(corpus, "train"), normalizing(corpus, profile_normalize_clips="random")
+    task.load_dataset("train")
+    data = task.dataset("train").for_evaluation()
+    for clip in range(0, len(data), 5):
+        expected = split.normalized(clip, split.of_profile(clip))
+        found = tiny.collated(data, clip)["net_input"]["source"][0, :, : expected.shape[1]]
+        np.testing.assert_allclose(found, expected, atol=2e-5)

@@ -4,6 +4,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+import tiny
 import torch
 
 from fairseq_neupronet.data.enrolment import Enrolment, enrol, path_keys
@@ -210,3 +211,19 @@ def test_pooling_does_not_depend_on_order_or_chunk_size():
     )
     for seed, rows_per_chunk in enumerate((1, 8, 90)):
         torch.testing.assert_close(pool(np.random.default_rng(seed).permutation(90), rows_per_chunk), expected)
+
+
+def test_clips_that_are_left_out_are_not_enrolled_and_shift_no_path_or_recording(own_corpus):
+    rows = [line.split("\t") for line in (own_corpus / "test.tsv").read_text().splitlines()[1:]]
+    recording = ["" if number % 5 == 0 else f"r{number % 4}" for number in range(len(rows))]
+    (own_corpus / "test.recording").write_text("".join(f"{name}\n" for name in recording))
+    task = tiny.build_task(own_corpus, profiling=True, protocol="enrol-3", protocol_seed=5, min_sample_size=35)
+    task.load_dataset("test")
+    kept = [number for number, row in enumerate(rows) if int(row[2]) >= 35]
+    assert len(kept) < len(rows)
+    own = [recording[number] or f"its own, {number}" for number in kept]
+    codes, profile = (np.unique(values, return_inverse=True)[1] for values in (own, [rows[n][3] for n in kept]))
+    expected = enrol(profile, path_keys(rows[number][0] for number in kept), 3, 5, codes)
+    found = task.dataset("test").grouping.enrolment
+    assert found.members.tolist() == expected.members.tolist()
+    assert found.offsets.tolist() == expected.offsets.tolist()
