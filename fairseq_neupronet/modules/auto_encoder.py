@@ -15,6 +15,10 @@ from torch import Tensor, nn
 from fairseq_neupronet.modules.supcon import supcon_loss
 
 
+def _widened(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
 class _BatchNorm(nn.BatchNorm1d):
     """Batch norm that uses its running statistics for a batch of one clip.
 
@@ -78,10 +82,10 @@ class AutoEncoderLoss(nn.Module):
 
     def _apply(self, fn, recurse: bool = True):
         # Stays in float32 where the model is made half: sums of squares of spectra reach beyond float16.
-        return super()._apply(lambda tensor: fn(tensor).float() if tensor.is_floating_point() else fn(tensor), recurse)
+        return super()._apply(lambda tensor: _widened(fn(tensor)), recurse)
 
     def forward(self, time_average: Tensor, fused: Tensor) -> Tensor:
-        """Compute the loss to be added, a sum over clips like the classification loss; in float32.
+        """Compute the loss to be added, a sum over clips like the classification loss; never in half precision.
 
         Args:
             time_average: (B, M) mean of the spectrogram over unpadded frames.
@@ -92,7 +96,7 @@ class AutoEncoderLoss(nn.Module):
             them as they are.
         """
         with torch.autocast(fused.device.type, enabled=False):
-            return self._loss(time_average.float(), fused.float())
+            return self._loss(_widened(time_average), _widened(fused))
 
     def _loss(self, time_average: Tensor, fused: Tensor) -> Tensor:
         n_clips = len(time_average)
