@@ -221,6 +221,19 @@ def by_hand(model, clips, clip, group, prior):
     return logits
 
 
+def test_both_views_adapt(corpus):
+    task, model, found = evaluated(corpus, "full", two_views=True, profile_normalize=True)
+    data, groups = task.dataset("test"), task.dataset("test").grouping.codes
+    clips = {number: tiny.collated(data, number)["net_input"] for number in range(len(found))}
+    checked = 0
+    for clip in range(0, len(found), 7):
+        group = np.flatnonzero(groups == groups[clip])
+        if len(group) > 1:
+            torch.testing.assert_close(by_hand(model, clips, clip, group, 2.0), found[clip], rtol=0, atol=2e-5)
+            checked += 1
+    assert checked
+
+
 @pytest.mark.parametrize("value", [-1.0, float("inf"), float("nan")])
 def test_a_number_that_is_no_number_of_clips_is_refused(corpus, value):
     with pytest.raises(InputError, match=f"task.adaptive_batch_norm={value}: give clips from 0 up"):

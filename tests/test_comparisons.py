@@ -56,15 +56,16 @@ def test_clips_that_one_of_them_lacks_do_not_shift_the_pairs(tmp_path, metric):
 
 
 def test_rows_without_a_value_are_left_out_and_each_data_set_has_a_reference_of_its_own(tmp_path):
+    """In d the base is wrong, in e right as ours is."""
     wrong, right = [("1.npy", "p", "a", "b")], [("1.npy", "p", "a", "a")]
     write(tmp_path, {"base": {1: wrong}})
     write(tmp_path, {"base": {2: wrong}}, value="")
-    write(tmp_path, {"base": {1: wrong}}, dataset="e", value="None")
+    write(tmp_path, {"base": {1: right}}, dataset="e", value="None")
     results = write(tmp_path, {"ours": {1: right}}, dataset="e", value="0.75")
     found = {one.key[:2]: one for one in summaries(results, "base")}
     assert found["d", "base"].figures["accuracy"][0] == 0.5
     assert "accuracy" not in found["e", "base"].figures
-    assert found["e", "ours"].comparison.difference == 1.0
+    assert found["e", "ours"].comparison.difference == 0.0
     assert [one.comparison is None for one in summaries(results)] == [True, True, False]  # against the first
 
 

@@ -237,10 +237,15 @@ def test_embeddings_lead_to_the_logits(trained, evaluated):
     assert not {"profile", "pooled"} & set(base.files)
 
 
-def test_no_number_is_stored_without_its_protocol(evaluated):
-    for row in rows_of(evaluated / "both"):
-        assert row["protocol"] in PROTOCOLS and row["subset"] in ("test", "valid") and row["metric"]
-        float(row["value"] or "nan")
+def test_every_number_is_stored_with_its_subset_protocol_and_control(evaluated):
+    rows = rows_of(evaluated / "both")
+    expected = {(protocol, control) for protocol in ("full", "enrol-2") for control in ("", *CONTROLS)}
+    expected |= {("single", ""), ("batch-5", "")}
+    expected |= {(protocol, control) for protocol in ("full", "enrol-2", "batch-5")
+                 for control in ("shuffled_profiles", "shuffled_within_class")}  # fmt: skip
+    for subset in ("test", "valid"):
+        assert {(row["protocol"], row["control"]) for row in rows if row["subset"] == subset} == expected
+    assert all(row["metric"] and isinstance(float(row["value"] or "nan"), float) for row in rows)
 
 
 def test_an_earlier_evaluation_is_kept_unless_forced(trained, tmp_path, capsys):

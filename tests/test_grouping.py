@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 import tiny
 import torch
+import two_workers
+from torch import nn
 
 from fairseq_neupronet.errors import InputError
+from fairseq_neupronet.modules.profile_bank import ProfileBank, embed_split
 
 # What is left is repeatable: an unmasked extractor without dropout.
 STILL = {
@@ -127,7 +130,7 @@ def test_a_resumed_epoch_goes_on_with_the_bank_that_it_had(corpus):
     assert not torch.equal(resumed.bank.embedding, state["bank.embedding"])
 
 
-def test_a_checkpoint_with_a_bank_validates_on_its_own_and_one_without_trains(corpus):
+def test_a_checkpoint_with_a_bank_validates_on_its_own(corpus):
     task, model, _ = ready(corpus, grouping="whole_split")
     other = tiny.build_model(tiny.build_task(corpus, profiling=True), **OPTIONS, grouping="whole_split")
     assert len(other.bank.embedding) == 0
@@ -136,8 +139,6 @@ def test_a_checkpoint_with_a_bank_validates_on_its_own_and_one_without_trains(co
     figures = tiny.validate(task, other, criterion, "valid")
     assert figures == tiny.validate(task, model, criterion, "valid")
     assert figures["protocol"] == "full"
-    without = {name: value for name, value in model.state_dict().items() if not name.startswith("bank.")}
-    ready(corpus, grouping="whole_split")[1].load_state_dict(without)
 
 
 def test_evaluation_takes_the_group_from_its_own_split(corpus):
@@ -275,3 +276,41 @@ def test_shuffling_profiles_that_are_not_there_is_refused(own_corpus):
     path.write_text("\n".join([root, *(row.rpartition("\t")[0] for row in rows)]) + "\n")
     with pytest.raises(InputError, match=r"task.shuffle_profiles=1: .*train.tsv has no profiles"):
         tiny.build_model(tiny.build_task(own_corpus, shuffle_profiles=1))
+
+
+class _Mean(nn.Module):
+    """A profile extractor without weights, and its bank."""
+
+    def __init__(self):
+        super().__init__()
+        self.bank = ProfileBank(4)
+
+    def embed_profiles(self, source, padding_mask):
+        return source.mean(dim=2)
+
+
+def _clips() -> torch.Tensor:
+    return torch.randn(7, 4, 5, generator=torch.Generator().manual_seed(0))
+
+
+def _embedded(rank: int) -> torch.Tensor:
+    source, batches = _clips(), []
+    for places in [[0, 3], [5], [1, 6], [2, 4]][rank::2]:
+        inputs = {"source": source[places], "padding_mask": torch.zeros(len(places), 5, dtype=torch.bool)}
+        batches.append({"id": torch.tensor(places), "net_input": inputs})
+    return embed_split(_Mean(), [*batches, *([{}] if rank else [])], 7)
+
+
+def test_a_split_is_embedded_by_two_workers_together(tmp_path):
+    for found in two_workers.run_in_two(_embedded, tmp_path):
+        torch.testing.assert_close(found, _clips().mean(dim=2))
+
+
+def test_a_checkpoint_without_a_bank_fills_one_when_training_goes_on(corpus):
+    task, model, _ = ready(corpus, grouping="whole_split")
+    state = {name: value for name, value in model.state_dict().items() if not name.startswith("bank.")}
+    again = tiny.build_model(task, **OPTIONS, grouping="whole_split").train()
+    again.load_state_dict(state)
+    assert not again.bank.holds(1, tiny.CLIPS["train"])
+    task.begin_epoch(1, again)
+    torch.testing.assert_close(again.bank.embedding, model.bank.embedding)

@@ -88,3 +88,11 @@ def test_batches_of_training_are_mixed_and_those_of_evaluation_are_not(ten_clips
     for untrained in (training.for_evaluation(), tiny.dataset(ten_clips, training=False, **options)):
         assert "mixed" not in tiny.collated(untrained, 0, 1) and untrained.repeats
     assert not training.repeats
+
+
+def test_whom_a_clip_is_mixed_with_says_nothing_of_its_share():
+    """A share is symmetric about the middle of its draw; of one draw for both, a partner's place would tell it."""
+    n_clips = 2000
+    uniform = uniforms(7, 1, np.arange(n_clips), Mixup.DRAWS)
+    _, partner, share = Mixup(1.0, "any")(torch.zeros(n_clips, 1, 1), None, uniform)
+    assert stats.spearmanr(np.abs(partner.numpy() - n_clips / 2), share.numpy()).pvalue > 1e-3

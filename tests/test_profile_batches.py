@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tiny
 
+from fairseq_neupronet.data.manifest import read_manifest
 from fairseq_neupronet.data.profile_batches import profile_batches
 
 
@@ -104,3 +105,20 @@ def test_evaluation_is_batched_by_length(corpus):
     task = tiny.build_task(corpus, profiling=True, profile_batches=True)
     lengths = [int((~batch["net_input"]["padding_mask"]).sum(1).max()) for batch in tiny.batches(task, "test")]
     assert lengths == sorted(lengths, reverse=True)
+
+
+@pytest.mark.parametrize("options", [{}, {"clips_per_profile": 10}], ids=["ties", "profiles"])
+def test_another_seed_is_another_order_and_other_batches(tmp_path, options):
+    """Clips of one length, so that only the draw orders them."""
+    clips = [(f"{number}.npy", 30, f"p{number // 20}") for number in range(80)]
+    tiny.write_split(tmp_path, "train", clips, ["cough"] * 80)
+    manifest = read_manifest(tmp_path / "train.tsv")
+
+    def batches(seed, indices=None) -> set[frozenset]:
+        data = tiny.dataset(manifest, training=True, seed=seed, **options)
+        indices = data.ordered_indices() if indices is None else indices
+        return {frozenset(batch.tolist()) for batch in data.batch_by_size(indices, max_sentences=20)}
+
+    assert batches(1) == batches(1) and not batches(1) & batches(2)
+    if options:  # whatever the order that they are given in
+        assert not batches(1, np.arange(80)) & batches(2, np.arange(80))

@@ -358,3 +358,9 @@ def test_of_training_clips_with_random_enrolments_evaluation_hears_all_of_the_pr
         expected = split.normalized(clip, split.of_profile(clip))
         found = tiny.collated(data, clip)["net_input"]["source"][0, :, : expected.shape[1]]
         np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+def test_another_seed_draws_other_clips():
+    profile = np.zeros(12, np.int64)
+    (one,), (other,) = (list(drawn(profile, 1, seed)) for seed in (1, 2))
+    assert sum(ours == theirs for ours, theirs in zip(one, other, strict=True)) < 6

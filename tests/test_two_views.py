@@ -176,3 +176,16 @@ def test_an_auto_encoder_hears_both(corpus):
 def test_a_profile_extractor_beside_it_is_refused(corpus):
     with pytest.raises(InputError, match="task.two_views=true.*set task.profiling=False"):
         tiny.build_model(tiny.build_task(corpus, two_views=True, profiling=True), **CNN)
+
+
+def test_the_auto_encoder_hears_both_views(corpus):
+    task = tiny.build_task(corpus, two_views=True, profile_normalize=True)
+    model = tiny.build_model(task, backbone="resnet18", auto_encoder=True).eval()
+    batch = tiny.batches(task, "train")[1]
+    heard = zip(batch["net_input"]["source"], batch["net_input"]["padding_mask"], strict=True)
+    average = torch.stack([clip[:, ~padding].mean(dim=1) for clip, padding in heard])
+    assert not torch.equal(*average.chunk(2, dim=1))
+    with torch.no_grad():
+        expected = float(model.auto_encoder(average, model(**batch["net_input"]).fused))
+        log = tiny.build_criterion(task).eval()(model, batch)[2]
+    assert float(log["extra"]) == pytest.approx(expected, rel=1e-5)
