@@ -4,6 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
+import small_benchmark
 import tiny
 import torch
 
@@ -19,6 +20,18 @@ def _one_thread():
 def corpus(tmp_path_factory):
     """A tiny prepared folder that no test may change."""
     return tiny.write_corpus(tmp_path_factory.mktemp("tiny") / "data")
+
+
+@pytest.fixture(scope="session")
+def small_folds(tmp_path_factory):
+    """Three prepared folds for a benchmark, that no test may change."""
+    return small_benchmark.write_folds(tmp_path_factory.mktemp("folds"))
+
+
+@pytest.fixture
+def small_config(tmp_path, small_folds):
+    """A benchmark of them."""
+    return small_benchmark.write_config(tmp_path / "small.yaml", small_folds)
 
 
 @pytest.fixture

@@ -54,16 +54,6 @@ lines = ["subset,protocol,control,metric,value,clips", f"test,full,,accuracy,{va
 ROWS_PER_CELL = 2
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return small_benchmark.write_folds(tmp_path_factory.mktemp("folds"))
-
-
-@pytest.fixture
-def config(tmp_path, data):
-    return small_benchmark.write_config(tmp_path / "small.yaml", data)
-
-
 @pytest.fixture
 def stand_ins(monkeypatch):
     """Trainings and evaluations of a moment."""
@@ -88,14 +78,14 @@ def starts(out: Path) -> dict[str, int]:
     return {str(path.relative_to(out / "cells").parents[1]): len(path.read_text()) for path in out.rglob("starts")}
 
 
-def test_the_plan_is_datasets_by_variants_by_folds_by_seeds_in_the_order_of_the_config(config):
-    names = [cell.name for cell in plan_cells(read_config(config))]
+def test_the_plan_is_datasets_by_variants_by_folds_by_seeds_in_the_order_of_the_config(small_config):
+    names = [cell.name for cell in plan_cells(read_config(small_config))]
     assert names == [f"tiny/{variant}/fold-{fold}/seed-{seed}"
                      for variant in ("base", "dot") for fold in (1, 2, 3) for seed in (1, 2)]  # fmt: skip
 
 
-def test_the_training_is_the_command_that_a_user_would_type(config, tmp_path):
-    benchmark = Benchmark.load(config, tmp_path / "out")
+def test_the_training_is_the_command_that_a_user_would_type(small_config, tmp_path):
+    benchmark = Benchmark.load(small_config, tmp_path / "out")
     cell = benchmark.cells[9]
     command = training_command(benchmark.settings.folder(cell), None)
     assert Path(command[0]).name == "fairseq-hydra-train"
@@ -105,11 +95,11 @@ def test_the_training_is_the_command_that_a_user_would_type(config, tmp_path):
     assert cell.data.endswith("fold02")
 
 
-def test_updates_and_clips_of_a_schedule(config, tmp_path):
+def test_updates_and_clips_of_a_schedule(small_config, tmp_path):
     """24 clips in batches of 8 are 3 updates an epoch."""
-    base = Benchmark.load(config, tmp_path / "out").cells[0]
+    base = Benchmark.load(small_config, tmp_path / "out").cells[0]
     assert updates_of(base) == (4, 32)
-    epochs = Benchmark.load(config, tmp_path / "out", [
+    epochs = Benchmark.load(small_config, tmp_path / "out", [
         "overrides=[dataset.batch_size=8,optimization.max_update=0,optimization.max_epoch=5]"
     ]).cells[0]  # fmt: skip
     assert updates_of(epochs) == (15, 120)
@@ -124,21 +114,21 @@ def test_updates_and_clips_of_a_schedule(config, tmp_path):
         ("update_freq=[1,3],optimization.max_update=5", (5, 72)),  # 3, then 1 and 1
     ],
 )
-def test_updates_of_several_batches_are_counted_as_such(config, tmp_path, optimization, expected):
+def test_updates_of_several_batches_are_counted_as_such(small_config, tmp_path, optimization, expected):
     """24 clips in batches of 8 are 3 batches an epoch."""
     overrides = f"overrides=[dataset.batch_size=8,'optimization.{optimization}']".replace(",opt", "','opt")
-    assert updates_of(Benchmark.load(config, tmp_path / "out", [overrides]).cells[0]) == expected
+    assert updates_of(Benchmark.load(small_config, tmp_path / "out", [overrides]).cells[0]) == expected
 
 
-def test_hours_of_batches_by_frames_are_unknown(config, tmp_path, capsys):
+def test_hours_of_batches_by_frames_are_unknown(small_config, tmp_path, capsys):
     sized = "overrides=[dataset.batch_size=null,dataset.max_tokens=2000,optimization.max_update=7]"
-    assert main(["benchmark", str(config), "--out", str(tmp_path / "out"), "--dry-run", sized]) == 0
+    assert main(["benchmark", str(small_config), "--out", str(tmp_path / "out"), "--dry-run", sized]) == 0
     printed = capsys.readouterr().out
     assert "7        ?  tiny / base" in printed and "hours unknown" in printed
 
 
-def test_all_cells_run_and_are_collected_in_order(config, tmp_path, stand_ins):
-    benchmark = Benchmark.load(config, tmp_path / "out", jobs=3)
+def test_all_cells_run_and_are_collected_in_order(small_config, tmp_path, stand_ins):
+    benchmark = Benchmark.load(small_config, tmp_path / "out", jobs=3)
     outcome = run(benchmark)
     assert (len(outcome.finished), len(outcome.failed)) == (12, 0)
     found = rows(benchmark.results)
@@ -153,27 +143,27 @@ def test_all_cells_run_and_are_collected_in_order(config, tmp_path, stand_ins):
     assert "loss=1" in benchmark.settings.folder(benchmark.cells[0]).log.read_text()
 
 
-def test_checkpoints_stay_where_the_config_says_so(config, tmp_path, stand_ins):
-    run(Benchmark.load(config, tmp_path / "out", ["keep_checkpoints=true"], only={"fold": [1], "seed": [1]}))
+def test_checkpoints_stay_where_the_config_says_so(small_config, tmp_path, stand_ins):
+    run(Benchmark.load(small_config, tmp_path / "out", ["keep_checkpoints=true"], only={"fold": [1], "seed": [1]}))
     assert len(list((tmp_path / "out").rglob("*.pt"))) == 4
 
 
-def test_a_finished_cell_is_not_run_again(config, tmp_path, stand_ins):
-    run(Benchmark.load(config, tmp_path / "out", only={"fold": [1]}))
-    outcome = run(Benchmark.load(config, tmp_path / "out", jobs=4))
+def test_a_finished_cell_is_not_run_again(small_config, tmp_path, stand_ins):
+    run(Benchmark.load(small_config, tmp_path / "out", only={"fold": [1]}))
+    outcome = run(Benchmark.load(small_config, tmp_path / "out", jobs=4))
     assert len(outcome.kept) == 4
     assert set(starts(tmp_path / "out").values()) == {1}
     assert len(rows(tmp_path / "out" / "results.csv")) == 12 * ROWS_PER_CELL
 
 
-def test_a_changed_config_makes_its_cells_stale_and_leaves_the_others(config, tmp_path, stand_ins, capsys):
+def test_a_changed_config_makes_its_cells_stale_and_leaves_the_others(small_config, tmp_path, stand_ins, capsys):
     chosen_cells = {"fold": [1], "seed": [1]}
-    first = Benchmark.load(config, tmp_path / "out", only=chosen_cells)
+    first = Benchmark.load(small_config, tmp_path / "out", only=chosen_cells)
     run(first)
     changed = small_benchmark.config(Path(first.cells[0].data).parent)
     changed["variants"]["dot"]["overrides"].append("model.temperature=3")
-    config.write_text(yaml.safe_dump(changed))
-    outcome = run(Benchmark.load(config, tmp_path / "out", only=chosen_cells))
+    small_config.write_text(yaml.safe_dump(changed))
+    outcome = run(Benchmark.load(small_config, tmp_path / "out", only=chosen_cells))
     assert [cell.variant for cell in outcome.finished] == ["dot"]
     assert [cell.variant for cell in outcome.kept] == ["base"]
     assert "tiny/dot/fold-1/seed-1: stale" in capsys.readouterr().out
@@ -199,16 +189,18 @@ def test_changed_data_make_a_cell_stale(tmp_path):
     assert digest() != before
 
 
-def test_a_failed_cell_is_named_at_the_end_and_the_others_are_done(config, tmp_path, stand_ins, monkeypatch, capsys):
+def test_a_failed_cell_is_named_at_the_end_and_the_others_are_done(
+    small_config, tmp_path, stand_ins, monkeypatch, capsys
+):
     monkeypatch.setenv("SPOIL", "dot/fold-2/seed-1")
     out = tmp_path / "out"
-    assert main(["benchmark", str(config), "--out", str(out), "--only", "seed=1", "--jobs", "3"]) == 1
+    assert main(["benchmark", str(small_config), "--out", str(out), "--only", "seed=1", "--jobs", "3"]) == 1
     error = capsys.readouterr().err
     assert "1 of 6 cells failed" in error
     assert f"tiny/dot/fold-2/seed-1: training ended with exit code 3; its output is in {out}" in error
     assert len(rows(out / "results.csv")) == 5 * ROWS_PER_CELL
     monkeypatch.setenv("SPOIL", "nothing")
-    assert main(["benchmark", str(config), "--out", str(out), "--only", "seed=1"]) == 0
+    assert main(["benchmark", str(small_config), "--out", str(out), "--only", "seed=1"]) == 0
     assert starts(out)["tiny/dot/fold-2/seed-1"] == 2
 
 
@@ -220,8 +212,8 @@ def pretrained(config: Path) -> Path:
     return config
 
 
-def test_an_extractor_is_pretrained_once_a_fold_before_the_cells_that_need_it(config, tmp_path, stand_ins):
-    benchmark = Benchmark.load(pretrained(config), tmp_path / "out", only={"fold": [1, 2]}, jobs=3)
+def test_an_extractor_is_pretrained_once_a_fold_before_the_cells_that_need_it(small_config, tmp_path, stand_ins):
+    benchmark = Benchmark.load(pretrained(small_config), tmp_path / "out", only={"fold": [1, 2]}, jobs=3)
     assert [cell.variant for cell in benchmark.cells].count("extractor") == 2
     outcome = run(benchmark)
     assert len(outcome.finished) == 10
@@ -236,9 +228,9 @@ def test_an_extractor_is_pretrained_once_a_fold_before_the_cells_that_need_it(co
                                                                    for control in ("", "+majority_vote")}
 
 
-def test_without_its_extractor_a_cell_fails_unrun(config, tmp_path, stand_ins, monkeypatch):
+def test_without_its_extractor_a_cell_fails_unrun(small_config, tmp_path, stand_ins, monkeypatch):
     monkeypatch.setenv("SPOIL", "/extractor/")
-    benchmark = Benchmark.load(pretrained(config), tmp_path / "out", only={"fold": [1], "seed": [1]})
+    benchmark = Benchmark.load(pretrained(small_config), tmp_path / "out", only={"fold": [1], "seed": [1]})
     outcome = run(benchmark)
     assert {cell.variant: reason.split(" ")[1] for cell, reason in outcome.failed.items()} == {
         "extractor": "ended", "dot": "extractor"
@@ -284,30 +276,30 @@ def children_of(out: Path) -> list[int]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_no_training_survives_the_end_of_its_runner(config, tmp_path, number):
-    process, children = started(config, tmp_path / "out", nap=600)
+def test_no_training_survives_the_end_of_its_runner(small_config, tmp_path, number):
+    process, children = started(small_config, tmp_path / "out", nap=600)
     process.send_signal(number)
     assert process.wait(60) == 128 + number
     assert not any(start_time(child) for child in children)
     assert not list(tmp_path.rglob("lock"))
 
 
-def test_after_a_sigkill_the_orphans_are_ended_and_the_cells_go_on(config, tmp_path, stand_ins, capsys):
+def test_after_a_sigkill_the_orphans_are_ended_and_the_cells_go_on(small_config, tmp_path, stand_ins, capsys):
     out = tmp_path / "out"
-    process, children = started(config, out, nap=600)
+    process, children = started(small_config, out, nap=600)
     process.kill()
     process.wait()
     assert all(start_time(child) for child in children)
     for lock in out.rglob("lock"):  # as if the kill had come a moment earlier
         lock.with_name(f".config.yaml.{process.pid}.tmp").write_text("half")
-    outcome = run(Benchmark.load(config, out, only={"seed": [1]}, jobs=2))
+    outcome = run(Benchmark.load(small_config, out, only={"seed": [1]}, jobs=2))
     assert len(outcome.finished) == 6
     assert not list(out.rglob("*.tmp"))
     assert not any(start_time(child) for child in children)
     said = capsys.readouterr().out
     assert all(f"ended process {child}" in said for child in children)
     assert said.count("goes on where it was interrupted") == 2
-    unbroken = Benchmark.load(config, tmp_path / "unbroken", only={"seed": [1]}, jobs=2)
+    unbroken = Benchmark.load(small_config, tmp_path / "unbroken", only={"seed": [1]}, jobs=2)
     run(unbroken)
     assert rows(out / "results.csv", "value") == [
         {key: value for key, value in row.items() if key != "seconds"} | {"seconds": other["seconds"]}
@@ -315,8 +307,8 @@ def test_after_a_sigkill_the_orphans_are_ended_and_the_cells_go_on(config, tmp_p
     ]  # the stand-in's value tells the folder; order, hashes and names are the same
 
 
-def test_a_lock_that_a_kill_left_on_a_finished_cell_is_removed(config, tmp_path, stand_ins):
-    benchmark = Benchmark.load(config, tmp_path / "out", only={"fold": [1], "seed": [1]})
+def test_a_lock_that_a_kill_left_on_a_finished_cell_is_removed(small_config, tmp_path, stand_ins):
+    benchmark = Benchmark.load(small_config, tmp_path / "out", only={"fold": [1], "seed": [1]})
     run(benchmark)
     lock = CellLock(benchmark.settings.folder(benchmark.cells[0]).lock)
     lock.take()
@@ -326,10 +318,10 @@ def test_a_lock_that_a_kill_left_on_a_finished_cell_is_removed(config, tmp_path,
     assert not lock.path.exists()
 
 
-def test_a_living_runner_keeps_its_cells(config, tmp_path, stand_ins):
-    process, children = started(config, tmp_path / "out", nap=600)
+def test_a_living_runner_keeps_its_cells(small_config, tmp_path, stand_ins):
+    process, children = started(small_config, tmp_path / "out", nap=600)
     try:
-        outcome = run(Benchmark.load(config, tmp_path / "out", only={"seed": [1], "fold": [1]}))
+        outcome = run(Benchmark.load(small_config, tmp_path / "out", only={"seed": [1], "fold": [1]}))
         ((cell, reason),) = outcome.failed.items()
         assert cell.variant == "base" and f"process {process.pid}" in reason
         assert [cell.variant for cell in outcome.finished] == ["dot"]  # nobody's
@@ -410,8 +402,8 @@ def test_what_ignores_the_polite_signal_is_ended_too():
         ({"only": {"fold": [9]}}, "there is no fold '9' in this benchmark; known are 1, 2, 3"),
     ],
 )
-def test_a_mistake_is_one_sentence(tmp_path, data, capsys, changes, sentence):
-    config = small_benchmark.write_config(tmp_path / "small.yaml", data, **changes)
+def test_a_mistake_is_one_sentence(tmp_path, small_folds, capsys, changes, sentence):
+    config = small_benchmark.write_config(tmp_path / "small.yaml", small_folds, **changes)
     assert main(["benchmark", str(config), "--out", str(tmp_path / "out"), "--dry-run"]) == 1
     error = capsys.readouterr().err
     assert len(error.strip().splitlines()) == 1
@@ -429,8 +421,8 @@ def test_a_mistake_is_one_sentence(tmp_path, data, capsys, changes, sentence):
         ("datasets.tiny.folds=[1,1]", "datasets.tiny.folds holds 1 twice"),
     ],
 )
-def test_a_mistaken_setting_is_blamed_on_itself(config, tmp_path, capsys, setting, sentence):
-    assert main(["benchmark", str(config), "--out", str(tmp_path / "out"), "--dry-run", setting]) == 1
+def test_a_mistaken_setting_is_blamed_on_itself(small_config, tmp_path, capsys, setting, sentence):
+    assert main(["benchmark", str(small_config), "--out", str(tmp_path / "out"), "--dry-run", setting]) == 1
     assert sentence in capsys.readouterr().err
 
 
@@ -441,8 +433,8 @@ def test_no_yaml_of_a_benchmark_is_one_sentence(tmp_path, capsys, content):
     assert f"error: {tmp_path}/bad.yaml: " in capsys.readouterr().err
 
 
-def test_quick_is_laid_over_the_rest(tmp_path, data):
-    config = small_benchmark.write_config(tmp_path / "small.yaml", data, quick={
+def test_quick_is_laid_over_the_rest(tmp_path, small_folds):
+    config = small_benchmark.write_config(tmp_path / "small.yaml", small_folds, quick={
         "seeds": [7], "overrides": ["optimization.max_update=4"], "only": {"variant": ["dot"]}})
     plain, quick = read_config(config), read_config(config, quick=True)
     assert (plain["seeds"], quick["seeds"]) == ([1, 2], [7])
@@ -476,17 +468,17 @@ def test_the_shipped_benchmarks_compose_every_recipe(tmp_path, name, ablations, 
         assert len(used) == len([cell for cell in benchmark.cells if cell.stage == "finetuning"])
 
 
-def test_settings_may_stand_behind_the_options(config, tmp_path, capsys):
+def test_settings_may_stand_behind_the_options(small_config, tmp_path, capsys):
     given = ["seeds=[1]", "--out", str(tmp_path / "out"), "--dry-run", "datasets.tiny.folds=[1,2]"]
-    assert main(["benchmark", str(config), *given]) == 0
+    assert main(["benchmark", str(small_config), *given]) == 0
     assert "4  cells, 0 finished" in capsys.readouterr().out
     with pytest.raises(SystemExit):
-        main(["benchmark", str(config), "--dry-run", "--quik", "seeds=[1]"])
+        main(["benchmark", str(small_config), "--dry-run", "--quik", "seeds=[1]"])
     assert "unrecognized arguments: --quik" in capsys.readouterr().err
 
 
-def test_a_dry_run_prints_the_plan_and_starts_nothing(config, tmp_path, capsys):
-    assert main(["benchmark", str(config), "--out", str(tmp_path / "out"), "--dry-run"]) == 0
+def test_a_dry_run_prints_the_plan_and_starts_nothing(small_config, tmp_path, capsys):
+    assert main(["benchmark", str(small_config), "--out", str(tmp_path / "out"), "--dry-run"]) == 0
     printed = capsys.readouterr().out
     assert "tiny / dot (vocalsound; cells 6-11)" in printed
     assert "12  cells, 0 finished" in printed

@@ -56,16 +56,6 @@ if not pathlib.Path(sys.argv[2]).is_file():
 ONE = {"variant": ["base"], "fold": [1], "seed": [1]}
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return small_benchmark.write_folds(tmp_path_factory.mktemp("folds"))
-
-
-@pytest.fixture
-def config(tmp_path, data):
-    return small_benchmark.write_config(tmp_path / "small.yaml", data)
-
-
 @pytest.fixture
 def faithful(monkeypatch):
     """Stand-ins that know what they have done."""
@@ -87,9 +77,9 @@ class _Beside(Progress):
         runner.run_cells(self._other.cells, self._other.settings, Progress())
 
 
-def test_a_cell_that_another_benchmark_finished_meanwhile_is_kept(config, tmp_path, faithful):
-    ours = Benchmark.load(config, tmp_path / "out", only={"variant": ["base"], "seed": [1]})
-    other = Benchmark.load(config, tmp_path / "out", only={"variant": ["base"], "seed": [1], "fold": [3]})
+def test_a_cell_that_another_benchmark_finished_meanwhile_is_kept(small_config, tmp_path, faithful):
+    ours = Benchmark.load(small_config, tmp_path / "out", only={"variant": ["base"], "seed": [1]})
+    other = Benchmark.load(small_config, tmp_path / "out", only={"variant": ["base"], "seed": [1], "fold": [3]})
     outcome = runner.run_cells(ours.cells, ours.settings, _Beside(other))
     assert (len(outcome.finished), [cell.fold for cell in outcome.kept], outcome.failed) == (2, [3], {})
     assert ours.collect() == 3 * ROWS_PER_CELL
@@ -97,8 +87,8 @@ def test_a_cell_that_another_benchmark_finished_meanwhile_is_kept(config, tmp_pa
 
 
 @pytest.mark.parametrize("lost", ["cell.json", "results.csv"])
-def test_a_finished_cell_that_lost_a_file_is_run_again(config, tmp_path, faithful, lost):
-    benchmark = Benchmark.load(config, tmp_path / "out", only=ONE)
+def test_a_finished_cell_that_lost_a_file_is_run_again(small_config, tmp_path, faithful, lost):
+    benchmark = Benchmark.load(small_config, tmp_path / "out", only=ONE)
     run(benchmark)
     folder = benchmark.settings.folder(benchmark.cells[0])
     (folder.path / lost).unlink()
@@ -108,37 +98,37 @@ def test_a_finished_cell_that_lost_a_file_is_run_again(config, tmp_path, faithfu
     assert len(rows(benchmark.results)) == ROWS_PER_CELL
 
 
-def test_where_the_evaluation_alone_changes_a_kept_training_is_kept(config, tmp_path, faithful, capsys):
+def test_where_the_evaluation_alone_changes_a_kept_training_is_kept(small_config, tmp_path, faithful, capsys):
     keep = "keep_checkpoints=true"
-    first = Benchmark.load(config, tmp_path / "out", [keep], only=ONE)
+    first = Benchmark.load(small_config, tmp_path / "out", [keep], only=ONE)
     run(first)
-    other = Benchmark.load(config, tmp_path / "out", [keep, "protocols=[single,enrol-1]"], only=ONE)
+    other = Benchmark.load(small_config, tmp_path / "out", [keep, "protocols=[single,enrol-1]"], only=ONE)
     assert first.settings.digest(first.cells[0]) != other.settings.digest(other.cells[0])
     assert other.collect() == 0
     run(other)
     assert "its evaluation has changed; the training is kept" in capsys.readouterr().out
     assert list(starts(tmp_path / "out").values()) == [1]
-    longer = Benchmark.load(config, tmp_path / "out", [keep, "overrides=[optimization.max_update=9]"], only=ONE)
+    longer = Benchmark.load(small_config, tmp_path / "out", [keep, "overrides=[optimization.max_update=9]"], only=ONE)
     run(longer)
     assert "stale, its config or data have changed" in capsys.readouterr().out
     assert list(starts(tmp_path / "out").values()) == [1]  # counted in a folder that was cleared
 
 
-def test_without_its_checkpoint_a_training_is_not_kept(config, tmp_path, faithful):
-    run(Benchmark.load(config, tmp_path / "out", only=ONE))
-    outcome = run(Benchmark.load(config, tmp_path / "out", ["protocols=[single,enrol-1]"], only=ONE))
+def test_without_its_checkpoint_a_training_is_not_kept(small_config, tmp_path, faithful):
+    run(Benchmark.load(small_config, tmp_path / "out", only=ONE))
+    outcome = run(Benchmark.load(small_config, tmp_path / "out", ["protocols=[single,enrol-1]"], only=ONE))
     assert (len(outcome.finished), outcome.failed) == (1, {})
 
 
-def test_a_subset_of_another_name_is_part_of_the_digest(config, tmp_path, data):
-    folder = shutil.copytree(data / "fold01", tmp_path / "data")
+def test_a_subset_of_another_name_is_part_of_the_digest(small_config, tmp_path, small_folds):
+    folder = shutil.copytree(small_folds / "fold01", tmp_path / "data")
     for kind in ("tsv", "label"):
         shutil.copy(folder / f"test.{kind}", folder / f"heldout.{kind}")
 
     def digest() -> str:
         recipes.data_digest.cache_clear()
         given = ["subsets=[heldout]", f"datasets.tiny.data={folder}", "datasets.tiny.folds=[1]"]
-        benchmark = Benchmark.load(config, tmp_path / "out", given, only=ONE)
+        benchmark = Benchmark.load(small_config, tmp_path / "out", given, only=ONE)
         return benchmark.settings.digest(benchmark.cells[0])
 
     before = digest()
@@ -147,8 +137,8 @@ def test_a_subset_of_another_name_is_part_of_the_digest(config, tmp_path, data):
     assert digest() != before
 
 
-def test_rows_of_a_finished_cell_stay_where_its_data_are_gone(tmp_path, data, faithful):
-    folds = shutil.copytree(data, tmp_path / "folds")
+def test_rows_of_a_finished_cell_stay_where_its_data_are_gone(tmp_path, small_folds, faithful):
+    folds = shutil.copytree(small_folds, tmp_path / "folds")
     config = small_benchmark.write_config(tmp_path / "small.yaml", folds)
     only = {"variant": ["base"], "seed": [1]}
     run(Benchmark.load(config, tmp_path / "out", only=only | {"fold": [1]}))
@@ -159,10 +149,10 @@ def test_rows_of_a_finished_cell_stay_where_its_data_are_gone(tmp_path, data, fa
     assert [row["fold"] for row in rows(benchmark.results)] == ["1"] * ROWS_PER_CELL + ["2"] * ROWS_PER_CELL
 
 
-def test_seconds_of_a_stopped_attempt_count(config, tmp_path, faithful):
+def test_seconds_of_a_stopped_attempt_count(small_config, tmp_path, faithful):
     out = tmp_path / "out"
-    command = [sys.executable, "-c", RUNNER, "benchmark", config, "--out", out, "--only", "variant=base", "--only",
-               "fold=1", "--only", "seed=1"]  # fmt: skip
+    command = [sys.executable, "-c", RUNNER, "benchmark", small_config, "--out", out,
+               "--only", "variant=base", "--only", "fold=1", "--only", "seed=1"]  # fmt: skip
     process = subprocess.Popen(list(map(str, command)), env=tiny.environment() | {"NAP": "600"},
                                stdout=subprocess.PIPE)  # fmt: skip
     while not starts(out):
@@ -172,14 +162,14 @@ def test_seconds_of_a_stopped_attempt_count(config, tmp_path, faithful):
     process.wait(60)
     (spent,) = [json.loads(path.read_text())["seconds"] for path in out.rglob("cell.json")]
     assert spent >= 1
-    benchmark = Benchmark.load(config, out, only=ONE)
+    benchmark = Benchmark.load(small_config, out, only=ONE)
     run(benchmark)
     assert benchmark.settings.folder(benchmark.cells[0]).state()["seconds"] > spent
 
 
-def test_somebody_impatient_leaves_no_training_behind(config, tmp_path):
+def test_somebody_impatient_leaves_no_training_behind(small_config, tmp_path):
     """Trainings that take a while to save: the second Ctrl-C comes while the first is waited for."""
-    process, children = started(config, tmp_path / "out", nap=600)
+    process, children = started(small_config, tmp_path / "out", nap=600)
     for child in children:
         os.kill(child, signal.SIGSTOP)  # so that no SIGTERM is heard
     process.send_signal(signal.SIGINT)
@@ -200,9 +190,9 @@ def test_a_cell_that_is_at_work_here_is_not_begun_twice(tmp_path):
 
 
 @pytest.mark.parametrize("cell", ["abc", 2.5, 12])
-def test_a_job_of_no_cell_is_one_sentence(config, tmp_path, cell):
+def test_a_job_of_no_cell_is_one_sentence(small_config, tmp_path, cell):
     with pytest.raises(InputError, match=f"cell={cell}: the benchmark has cells 0 to 11"):
-        run_job(Job(str(config), str(tmp_path / "out"), cell))
+        run_job(Job(str(small_config), str(tmp_path / "out"), cell))
 
 
 def test_a_mistake_in_a_table_is_told_by_its_line(tmp_path):
@@ -235,19 +225,19 @@ def test_what_makes_a_cell_stale(tmp_path):
     assert len(set(found)) == 7 and found[5] == found[6]  # of seed 1, once with each call
 
 
-def test_a_changed_extractor_makes_stale_what_starts_from_it(config, tmp_path):
+def test_a_changed_extractor_makes_stale_what_starts_from_it(small_config, tmp_path):
     def digests(*settings) -> dict[str, str]:
-        benchmark = Benchmark.load(config, tmp_path / "out", list(settings), only={"fold": [1], "seed": [1]})
+        benchmark = Benchmark.load(small_config, tmp_path / "out", list(settings), only={"fold": [1], "seed": [1]})
         return {cell.variant: benchmark.settings.digest(cell) for cell in benchmark.cells}
 
-    pretrained(config)
+    pretrained(small_config)
     before, after = digests(), digests("datasets.tiny.pretraining.overrides=[optimization.max_update=5]")
     assert {variant for variant in before if before[variant] != after[variant]} == {"extractor", "dot"}
 
 
-def test_the_evaluation_is_of_the_best_checkpoint_under_all_protocols(config, tmp_path):
+def test_the_evaluation_is_of_the_best_checkpoint_under_all_protocols(small_config, tmp_path):
     settings = ["protocols=[single,enrol-3]", "subsets=[valid,test]", "evaluation=[--seed,9]"]
-    benchmark = Benchmark.load(config, tmp_path / "out", settings, only=ONE)
+    benchmark = Benchmark.load(small_config, tmp_path / "out", settings, only=ONE)
     (cell,) = benchmark.cells
     command = evaluation_command(benchmark.settings.folder(cell), benchmark.settings.evaluation, True)
     given = dict(pairwise(command))
@@ -256,8 +246,8 @@ def test_the_evaluation_is_of_the_best_checkpoint_under_all_protocols(config, tm
     assert given["--data"] == cell.data and "--embeddings" in command
 
 
-def test_a_table_holds_what_the_evaluations_said(config, tmp_path, faithful):
-    benchmark = Benchmark.load(config, tmp_path / "out", only={"fold": [1], "seed": [1]})
+def test_a_table_holds_what_the_evaluations_said(small_config, tmp_path, faithful):
+    benchmark = Benchmark.load(small_config, tmp_path / "out", only={"fold": [1], "seed": [1]})
     run(benchmark)
     said = []
     for cell in benchmark.cells:
@@ -266,8 +256,8 @@ def test_a_table_holds_what_the_evaluations_said(config, tmp_path, faithful):
     assert [row["value"] for row in rows(benchmark.results)] == said and len(set(said)) > 2
 
 
-def test_overrides_of_the_variant_come_after_the_data_sets_and_those_of_all_last(config):
-    content = read_config(config)
+def test_overrides_of_the_variant_come_after_the_data_sets_and_those_of_all_last(small_config):
+    content = read_config(small_config)
     content["datasets"]["tiny"]["overrides"], content["variants"]["base"]["overrides"] = ["a=1"], ["a=2"]
     content["overrides"] = ["a=3"]
     assert plan_cells(content)[0].overrides == ("a=1", "a=2", "a=3")

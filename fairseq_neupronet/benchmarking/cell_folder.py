@@ -81,12 +81,10 @@ class CellFolder:
         """Write down what the folder is for, and what was spent on it."""
         with atomic_file(self.path / "config.yaml") as file:
             yaml.safe_dump(composed(self.cell), file, sort_keys=False)
-        self._write({"config_hash": digest, "training_hash": training, "version": version, "finished": False,
-                     "seconds": round(seconds, 1)})  # fmt: skip
+        self._write(digest, training, version, seconds, finished=False)
 
     def finish(self, digest: str, training: str, version: str, seconds: float) -> None:
-        self._write({"config_hash": digest, "training_hash": training, "version": version, "finished": True,
-                     "seconds": round(seconds, 1)})  # fmt: skip
+        self._write(digest, training, version, seconds, finished=True)
 
     def drop_checkpoints(self) -> None:
         """Remove what the table no longer needs; an extractor keeps its best, and every training its log."""
@@ -94,8 +92,11 @@ class CellFolder:
             if self.cell.stage == "finetuning" or path != self.best:
                 path.unlink()
 
-    def _write(self, state: dict) -> None:
+    def _write(self, digest: str, training: str, version: str, seconds: float, finished: bool) -> None:
+        cell = self.cell
+        state = {"config_hash": digest, "training_hash": training, "version": version, "finished": finished,
+                 "seconds": round(seconds, 1), "cell": cell.name, "recipe": cell.recipe, "overrides": cell.overrides,
+                 "data": cell.data}  # fmt: skip
         with atomic_file(self.path / _STATE) as file:
-            json.dump(state | {"cell": self.cell.name, "recipe": self.cell.recipe, "overrides": self.cell.overrides,
-                               "data": self.cell.data}, file, indent=2)  # fmt: skip
+            json.dump(state, file, indent=2)
             file.write("\n")
