@@ -220,6 +220,7 @@ def test_files_of_a_split_that_is_gone_are_removed(table, tmp_path, capsys):
 
 @pytest.mark.parametrize("change, message", [
     (lambda text: text.replace("profile", "speaker", 1), "clips.csv, line 1: no column profile in the header"),
+    (lambda text: text.replace("comment", "profile", 1), "clips.csv, line 1: column profile is more than once"),
     (lambda text: text.replace("./five.wav", "b/../a/one.wav"), "clips.csv, line 6: b/../a/one.wav is already in l"),
     (lambda text: text.replace("two.flac", "too.flac"), "clips.csv, line 3: no audio file .*too.flac; correct"),
     (lambda text: text.replace("one.wav,dog", "one.wav, "), "clips.csv, line 2: label is empty; give the clip's class"),

@@ -26,7 +26,8 @@ def read_rows(path, columns, optional=()) -> list[tuple[int, dict[str, str]]]:
         (line number, column → cell) per row; empty lines are skipped.
 
     Raises:
-        InputError: a missing or unreadable file, a missing column, a row of another length than the header.
+        InputError: a missing or unreadable file, a missing column or one named twice, a row of another length
+            than the header.
     """
     path = Path(path)
     require_regular(path, "the metadata table")
@@ -47,6 +48,10 @@ def read_rows(path, columns, optional=()) -> list[tuple[int, dict[str, str]]]:
     if missing:
         raise InputError(f"{path}, line {lines[0][0]}: no column {', '.join(missing)} in the header "
                          f"({', '.join(header)}); add it")
+    twice = [name for name in (*columns, *optional) if header.count(name) > 1]
+    if twice:
+        raise InputError(f"{path}, line {lines[0][0]}: column {', '.join(twice)} is more than once in the header "
+                         f"({', '.join(header)}); rename one")
     rows = []
     for line, cells in lines[1:]:
         if len(cells) != len(header):
