@@ -64,7 +64,8 @@ class NeuProNetCriterion(FairseqCriterion):
                 raise InputError(f"criterion.{name} has {len(cfg[name])} number(s), two are wanted")
         if not 0 <= cfg.label_smoothing < 1:
             raise InputError(f"criterion.label_smoothing={cfg.label_smoothing}: give a number from 0 up, below 1")
-        self.register_buffer("alpha", class_alpha(cfg.class_weights, len(task.classes)), persistent=False)
+        # No buffer: fairseq casts those of a criterion to half precision, which rounds the weights.
+        self.alpha = class_alpha(cfg.class_weights, len(task.classes))
 
     @classmethod
     def build_criterion(cls, cfg: NeuProNetCriterionConfig, task):
@@ -77,11 +78,12 @@ class NeuProNetCriterion(FairseqCriterion):
             logits, target: see above.
             mixed: ``partner`` (B,) and ``share`` (B,) of :class:`~fairseq_neupronet.data.mixup.Mixup`.
         """
-        alpha, smoothing = self.alpha.to(logits.device), self.cfg.label_smoothing if self.training else 0.0
+        self.alpha = self.alpha.to(logits.device)
+        smoothing = self.cfg.label_smoothing if self.training else 0.0
         if not smoothing and not mixed:
-            return focal_loss(logits, target, alpha, self.cfg.gamma)
+            return focal_loss(logits, target, self.alpha, self.cfg.gamma)
         distribution = smoothed_targets(target, logits.shape[1], smoothing, **(mixed or {}))
-        return soft_focal_loss(logits, distribution, alpha, self.cfg.gamma)
+        return soft_focal_loss(logits, distribution, self.alpha, self.cfg.gamma)
 
     def forward(self, model, sample: dict, reduce: bool = True):
         """Loss (), sample size B, logging output; in evaluation the latter carries the clips' outputs."""
