@@ -86,6 +86,25 @@ def test_a_cell_that_another_benchmark_finished_meanwhile_is_kept(small_config, 
     assert set(starts(tmp_path / "out").values()) == {1}
 
 
+def test_a_cell_finished_and_collected_while_this_one_collects_stays_in_the_table(
+    small_config, tmp_path, faithful, monkeypatch
+):
+    ours = Benchmark.load(small_config, tmp_path / "out", only=ONE)
+    other = Benchmark.load(small_config, tmp_path / "out", only=ONE | {"seed": [2]})
+    run(ours)
+    look = Benchmark._finished_folders
+
+    def look_and_be_overtaken(benchmark):
+        folders = look(benchmark)
+        monkeypatch.setattr(Benchmark, "_finished_folders", look)
+        run(other)
+        return folders
+
+    monkeypatch.setattr(Benchmark, "_finished_folders", look_and_be_overtaken)
+    assert ours.collect() == 2 * ROWS_PER_CELL
+    assert {row["seed"] for row in rows(ours.results)} == {"1", "2"}
+
+
 @pytest.mark.parametrize("lost", ["cell.json", "results.csv"])
 def test_a_finished_cell_that_lost_a_file_is_run_again(small_config, tmp_path, faithful, lost):
     benchmark = Benchmark.load(small_config, tmp_path / "out", only=ONE)

@@ -7,6 +7,7 @@ import pytest
 import written_cells
 
 from fairseq_neupronet.benchmarking.by_profile import write_by_profile
+from fairseq_neupronet.benchmarking.collecting import read_rows
 from fairseq_neupronet.benchmarking.comparison import summaries
 from fairseq_neupronet.errors import InputError
 
@@ -23,7 +24,7 @@ def comparisons(results):
 
 
 def test_the_counts_are_those_of_a_loop_over_the_predictions(results):
-    write_by_profile(results)
+    write_by_profile(results, read_rows(results))
     expected = {}
     for variant in VARIANTS:
         model, _, control = variant.partition("+")
@@ -47,7 +48,7 @@ def test_the_counts_are_those_of_a_loop_over_the_predictions(results):
 
 
 def test_without_predictions_the_test_is_the_same(results):
-    write_by_profile(results)
+    write_by_profile(results, read_rows(results))
     before = comparisons(results)
     shutil.rmtree(results.parent / "cells")
     after = comparisons(results)
@@ -62,7 +63,7 @@ def test_without_predictions_the_test_is_the_same(results):
 
 
 def test_a_cell_that_was_not_counted_or_had_other_clips_leaves_its_row_untested(results):
-    write_by_profile(results)
+    write_by_profile(results, read_rows(results))
     shutil.rmtree(results.parent / "cells")
     path = results.with_name("by_profile.csv")
     lines = path.read_text().splitlines()
@@ -75,7 +76,7 @@ def test_a_cell_that_was_not_counted_or_had_other_clips_leaves_its_row_untested(
 
 
 def test_damage_is_said_with_the_line(results):
-    write_by_profile(results)
+    write_by_profile(results, read_rows(results))
     path = results.with_name("by_profile.csv")
     lines = path.read_text().splitlines()
     lines[2] = lines[2].rpartition(",")[0] + ",many"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fairseq_neupronet.benchmarking.by_profile import ProfileCounts, write_by_profile
-from fairseq_neupronet.benchmarking.collecting import COLUMNS
+from fairseq_neupronet.benchmarking.collecting import COLUMNS, read_rows
 from fairseq_neupronet.benchmarking.comparison import comparison_fields, figure, summaries
 from fairseq_neupronet.benchmarking.counted_metrics import compare_counts, macro_f1
 from fairseq_neupronet.benchmarking.statistics import Comparison, random_sign_flip_p
@@ -38,7 +38,7 @@ def test_a_profile_of_two_folds_is_one_cluster_and_a_clip_without_one_is_its_own
     assert (found.comparison.clips, found.comparison.profiles) == (8, 2 + 4)
     if metric == "accuracy":
         assert found.comparison.p == 2 / 2**6
-        write_by_profile(results)
+        write_by_profile(results, read_rows(results))
         shutil.rmtree(tmp_path / "cells")
         (_, again) = summaries(results, "base")
         assert (again.comparison.clips, again.comparison.profiles, again.comparison.p) == (8, 6, 2 / 2**6)

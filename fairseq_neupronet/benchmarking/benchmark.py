@@ -76,9 +76,13 @@ class Benchmark:
         Returns:
             The number of rows of the former.
         """
-        n_rows = collect(self._finished_folders(), self.results)
-        write_by_profile(self.results)
-        return n_rows
+        while True:
+            folders = self._finished_folders()
+            rows = collect(folders, self.results)
+            write_by_profile(self.results, rows)
+            # Another runner may have finished a cell and collected meanwhile, whose tables these have just replaced.
+            if [folder.path for folder in self._finished_folders()] == [folder.path for folder in folders]:
+                return len(rows)
 
     def _finished_folders(self) -> list[CellFolder]:
         folders = [self.settings.folder(cell) for cell in self.all_cells if cell.stage == "finetuning"]

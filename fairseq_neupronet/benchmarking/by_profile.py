@@ -23,10 +23,10 @@ Key = tuple[str, str, str, str]
 Places = Sequence[tuple[str, str]]
 
 
-def write_by_profile(results: Path) -> None:
-    """Count the predictions in the cells beside ``results``; rows of the table without predictions are left out."""
+def write_by_profile(results: Path, table: Sequence[dict[str, str]]) -> None:
+    """Count the predictions in the cells beside ``results``; rows of its ``table`` without predictions are left out."""
     rows = []
-    for place in dict.fromkeys(tuple(row[name] for name in _PLACE) for row in read_rows(results)):
+    for place in dict.fromkeys(tuple(row[name] for name in _PLACE) for row in table):
         found = scored(results.parent / "cells", place[:4], [place[4:]])
         if found is not None:
             names, codes = np.unique(found.profile, return_inverse=True)

@@ -31,11 +31,11 @@ def write_cell_rows(folder: CellFolder, digest: str, version: str, seconds: floa
     _write(folder.results, rows)
 
 
-def collect(folders: Iterable[CellFolder], path: Path) -> int:
-    """Join the rows of cells into one table; returns how many there are."""
+def collect(folders: Iterable[CellFolder], path: Path) -> list[dict[str, str]]:
+    """Join the rows of cells into one table; returns them."""
     rows = [row for folder in folders for row in read_rows(folder.results, set(COLUMNS))]
     _write(path, rows)
-    return len(rows)
+    return rows
 
 
 def read_rows(path: Path, columns: set[str] = frozenset(COLUMNS)) -> list[dict[str, str]]:
