@@ -115,6 +115,18 @@ def test_without_predictions_the_means_remain(tmp_path, capsys):
     assert "dot" in (tmp_path / "report" / "tables.md").read_text()
 
 
+def test_what_a_control_has_not_under_single_is_not_said_to_lack_its_test(tmp_path, capsys):
+    results = written_cells.write_cells(tmp_path, {"dot": 0.2, "dot+shuffled_profiles": 0.0}, n_profiles=4, clips=6,
+                                        embeddings=False)  # fmt: skip
+    table = results.read_text()
+    results.write_text(re.sub(r".*\+shuffled_profiles,\d,\d,test,single,.*\n", "", table))
+    assert len(results.read_text()) < len(table)
+    options = ["--reference", "dot+shuffled_profiles", "--metrics", "accuracy"]
+    assert main(["report", str(results), "--out", str(tmp_path / "report"), *options]) == 0
+    assert "not tested" not in capsys.readouterr().err
+    assert re.search(r"\| dot \| full \|.*\+0\.\d+ … \+0\.", (tmp_path / "report" / "tables.md").read_text())
+
+
 def test_attention_weights_equal_a_softmax_by_torch():
     import torch
 
