@@ -1,6 +1,6 @@
 """Label audio by a model that `neupronet export --format onnx` wrote; needs onnxruntime, numpy and soundfile only.
 
-    python examples/onnx_predict.py model.onnx clip.wav …
+python examples/onnx_predict.py model.onnx clip.wav …
 """
 
 import json

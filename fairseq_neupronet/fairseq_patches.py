@@ -61,9 +61,11 @@ def patch_fairseq() -> None:
         _replace(training, "train", _train, "cfg trainer task epoch_itr")
         _replace(Trainer, "_check_grad_norms", _check_grad_norms, "self grad_norm")
         _replace(
-            training, "validate_and_save", _validate_and_save,
+            training,
+            "validate_and_save",
+            _validate_and_save,
             "cfg trainer task epoch_itr valid_subsets end_of_epoch",
-        )  # fmt: skip
+        )
 
 
 def _replace(module, name: str, replacement, parameters: str, method: str | None = None) -> None:

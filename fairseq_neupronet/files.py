@@ -35,8 +35,9 @@ def atomic_file(path, mode: str = "w", synced: bool = False):
         if synced:
             _sync_folder(path.parent)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror or error}); free the disk or choose a folder "
-                         "you may write to") from error
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror or error}); free the disk or choose a folder you may write to"
+        ) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()

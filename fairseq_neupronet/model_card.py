@@ -18,8 +18,17 @@ CARD = "MODEL_CARD.md"
 FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "auc")
 _EXTRACTOR = "spectrogram_wav2vec2"
 _OURS = {"NeuProNet": "classifier", _EXTRACTOR: "pretrained profile extractor"}
-_SECTIONS = ("common", "task", "model", "criterion", "dataset", "optimization", "optimizer", "lr_scheduler",
-             "checkpoint")
+_SECTIONS = (
+    "common",
+    "task",
+    "model",
+    "criterion",
+    "dataset",
+    "optimization",
+    "optimizer",
+    "lr_scheduler",
+    "checkpoint",
+)
 _BUFFERS = (".running_mean", ".running_var", ".num_batches_tracked")  # of batch norm
 _HASHED_AT_ONCE = 1 << 22
 
@@ -101,12 +110,17 @@ def write_card(path: str | Path, measured: Measured | None = None) -> str:
     config = {section: (state.get("cfg") or {}).get(section) or {} for section in _SECTIONS}
     name = config["model"].get("_name")
     if name not in _OURS:
-        raise InputError(f"{path}: a checkpoint of {name or 'an unknown model'}, not of this plugin; an official one "
-                         "becomes ours by neupronet convert")
+        raise InputError(
+            f"{path}: a checkpoint of {name or 'an unknown model'}, not of this plugin; an official one "
+            "becomes ours by neupronet convert"
+        )
     sections = [
-        _heading(path, state, _OURS[name]), _model(config, state), _data(config, data, measured.splits),
-        _features(config, data), _training(config, state),
-    ]  # fmt: skip
+        _heading(path, state, _OURS[name]),
+        _model(config, state),
+        _data(config, data, measured.splits),
+        _features(config, data),
+        _training(config, state),
+    ]
     if name != _EXTRACTOR:
         sections += [_figures(config, measured), _limits(config, data), _use(config, path)]
     return "\n".join(sections)
@@ -116,9 +130,11 @@ def write_card(path: str | Path, measured: Measured | None = None) -> str:
 
 
 def _heading(path: Path, state: dict, kind: str) -> str:
-    return (f"# Model card: {path.name}\n\nA {kind} of [NeuProNet](https://doi.org/10.1007/s00521-023-09361-8), made "
-            f"by fairseq-neupronet; card written by version {__version__}.\n\n"
-            f"- {moment(state)}\n- SHA-256 of the file: `{digest(path)}`\n")
+    return (
+        f"# Model card: {path.name}\n\nA {kind} of [NeuProNet](https://doi.org/10.1007/s00521-023-09361-8), made "
+        f"by fairseq-neupronet; card written by version {__version__}.\n\n"
+        f"- {moment(state)}\n- SHA-256 of the file: `{digest(path)}`\n"
+    )
 
 
 def hears_profiles(config: dict) -> bool:
@@ -138,8 +154,11 @@ def moment(state: dict) -> str:
 
 def _model(config: dict, state: dict) -> str:
     model = config["model"]
-    n_parameters = sum(weight.numel() for name, weight in state["model"].items()
-                       if not (name.startswith("bank.") or name.endswith(_BUFFERS)))  # fmt: skip
+    n_parameters = sum(
+        weight.numel()
+        for name, weight in state["model"].items()
+        if not (name.startswith("bank.") or name.endswith(_BUFFERS))
+    )
     rows = {"parameters": f"{n_parameters:,}"}
     if model["_name"] == _EXTRACTOR:
         rows |= {name: model.get(name) for name in ("conv_feature_layers", "encoder_layers", "encoder_embed_dim")}
@@ -169,8 +188,9 @@ def _data(config: dict, data: dict, splits: list[Split]) -> str:
         return lines[0] + "\n"
     if not splits:
         splits = [Split("train", data.get("train_clips") or [], None)]
-    rows = [(name, *(split.clips[number] if split.clips else "" for split in splits))
-            for number, name in enumerate(classes)]  # fmt: skip
+    rows = [
+        (name, *(split.clips[number] if split.clips else "" for split in splits)) for number, name in enumerate(classes)
+    ]
     rows.append(("**clips**", *(sum(split.clips) for split in splits)))
     if any(split.profiles is not None for split in splits):
         rows.append(("**profiles**", *("" if split.profiles is None else split.profiles for split in splits)))
@@ -182,10 +202,13 @@ def _data(config: dict, data: dict, splits: list[Split]) -> str:
 def _features(config: dict, data: dict) -> str:
     recipe, task = data.get("recipe"), config["task"]
     if not recipe:
-        return (f"## Features\n\nSpectrograms of {data.get('n_mels', 'an unknown number of')} mel bands; how they were "
-                "computed is not known, since their folder had no recipe.yaml.\n")
-    rows = {"recipe": FeatureRecipe.from_dict(recipe).name} | {name: value for name, value in recipe.items()
-                                                               if name != "name" and value is not None}  # fmt: skip
+        return (
+            f"## Features\n\nSpectrograms of {data.get('n_mels', 'an unknown number of')} mel bands; how they were "
+            "computed is not known, since their folder had no recipe.yaml.\n"
+        )
+    rows = {"recipe": FeatureRecipe.from_dict(recipe).name} | {
+        name: value for name, value in recipe.items() if name != "name" and value is not None
+    }
     frames = data.get("fixed_frames")
     if frames:
         seconds = frames * recipe["hop_length"] / recipe["sample_rate"]
@@ -204,10 +227,10 @@ def _training(config: dict, state: dict) -> str:
         "epochs at most": optimization.get("max_epoch") or "no limit",
         "batch size": dataset.get("batch_size"),
         "optimiser": f"{optimizer.get('_name')}, learning rate {_listed(optimization.get('lr') or [])}, weight decay "
-                     f"{optimizer.get('weight_decay')}",
+        f"{optimizer.get('weight_decay')}",
         "schedule": config["lr_scheduler"].get("_name"),
         "seed": config["common"].get("seed"),
-    }  # fmt: skip
+    }
     if "class_weights" in criterion:
         rows["classes weighted"] = _listed(criterion["class_weights"] or ["uniformly"])
     if task.get("profiling"):
@@ -230,14 +253,18 @@ def _figures(config: dict, measured: Measured) -> str:
     if not measured.figures:
         return "## Figures\n\nNot measured for this card: `neupronet evaluate` gives them, by protocol.\n\n" + PROTOCOLS
     names = next(iter(measured.figures.values()))
-    rows = [(protocol, *("" if math.isnan(value) else f"{value:.4f}" for value in figures.values()))
-            for protocol, figures in measured.figures.items()]  # fmt: skip
+    rows = [
+        (protocol, *("" if math.isnan(value) else f"{value:.4f}" for value in figures.values()))
+        for protocol, figures in measured.figures.items()
+    ]
     return (
         f"## Figures\n\nOn `{measured.subset}`, {measured.n_clips} clips. The checkpoint was chosen by its "
         f"{config['checkpoint'].get('best_checkpoint_metric')} on this split (protocol "
         f"`{config['task'].get('protocol')}`), so that these figures flatter; report those of a test split.\n\n"
-        + _table(("protocol", *names), rows) + "\n" + PROTOCOLS
-    )  # fmt: skip
+        + _table(("protocol", *names), rows)
+        + "\n"
+        + PROTOCOLS
+    )
 
 
 def _limits(config: dict, data: dict) -> str:

@@ -50,8 +50,11 @@ def finish(config, folder: Path) -> list[str]:
     metric, state = config["checkpoint"]["best_checkpoint_metric"], read_plain_checkpoint(best)
     figure = state["extra_state"].get("best")
     chosen = f", {metric} {figure:.4f}" if isinstance(figure, float) else ""
-    lines = [f"model: {_shown(best)} ({moment(state)}{chosen})", f"card: {_shown(card)}",
-             f"figures of each epoch: {_shown(checkpoints / LOG)}"]  # fmt: skip
+    lines = [
+        f"model: {_shown(best)} ({moment(state)}{chosen})",
+        f"card: {_shown(card)}",
+        f"figures of each epoch: {_shown(checkpoints / LOG)}",
+    ]
     tensorboard = config["common"].get("tensorboard_logdir")
     if tensorboard:
         lines.append(f"TensorBoard: tensorboard --logdir {_shown(tensorboard)}")
@@ -70,11 +73,22 @@ def _write(card: Path, text: str) -> None:
 def _measure(config, best: Path) -> Measured:
     task, subset = config["task"], config["dataset"]["valid_subset"].split(",")[0]
     with _quiet():
-        session = Session(Plan(
-            path=best, data=Path(task["data"]), out=best.parent, subsets=(subset,), protocols=(), seed=None,
-            batch_size=_BATCH, workers=min(1, config["dataset"]["num_workers"]),
-            device="cpu" if config["common"].get("cpu") else None, embeddings=False, controls=False, user_dir=None,
-        ))  # fmt: skip
+        session = Session(
+            Plan(
+                path=best,
+                data=Path(task["data"]),
+                out=best.parent,
+                subsets=(subset,),
+                protocols=(),
+                seed=None,
+                batch_size=_BATCH,
+                workers=min(1, config["dataset"]["num_workers"]),
+                device="cpu" if config["common"].get("cpu") else None,
+                embeddings=False,
+                controls=False,
+                user_dir=None,
+            )
+        )
         session.begin(subset)
         names = ["single", _ENROLLED, "full"] if session.uses_profiles else ["single"]
         own = str(task["protocol"])
@@ -83,8 +97,10 @@ def _measure(config, best: Path) -> Measured:
         evaluated = {name: session.evaluate(Protocol.parse(name))[0] for name in names}
         splits = [split for name in ("train", subset, "test") if (split := _split(session.task, name))]
     wanted = dict.fromkeys([*FIGURES, config["checkpoint"]["best_checkpoint_metric"]])
-    figures = {name: {figure: evaluation.metrics[figure] for figure in wanted if figure in evaluation.metrics}
-               for name, evaluation in evaluated.items()}  # fmt: skip
+    figures = {
+        name: {figure: evaluation.metrics[figure] for figure in wanted if figure in evaluation.metrics}
+        for name, evaluation in evaluated.items()
+    }
     return Measured(splits, subset, figures, len(evaluated["single"].target))
 
 

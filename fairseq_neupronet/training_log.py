@@ -55,9 +55,13 @@ def _draw(folder: str, task, evaluations: dict, updates: int) -> None:
         if evaluation is not None and len(evaluation.target):
             recipe = task.data_state["recipe"]
             validation_pictures.log_validation(
-                folder, task.dataset(subset), evaluation, task.classes, updates,
+                folder,
+                task.dataset(subset),
+                evaluation,
+                task.classes,
+                updates,
                 FeatureRecipe.from_dict(recipe) if recipe else None,
-            )  # fmt: skip
+            )
 
 
 def finish() -> None:

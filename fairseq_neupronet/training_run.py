@@ -244,8 +244,10 @@ def _check_schedule(config: DictConfig) -> None:
 def _check_precision(config: DictConfig) -> None:
     for name in ("memory_efficient_fp16", "memory_efficient_bf16"):
         if config.common.get(name) and config.optimizer._name == "fused_adam":
-            raise InputError(f"common.{name}=true: fused_adam keeps its weights in float32; set optimizer._name=adam, "
-                             f"or common.{name.removeprefix('memory_efficient_')}=true instead")
+            raise InputError(
+                f"common.{name}=true: fused_adam keeps its weights in float32; set optimizer._name=adam, "
+                f"or common.{name.removeprefix('memory_efficient_')}=true instead"
+            )
 
 
 def _check_best_metric(config: DictConfig, task) -> None:

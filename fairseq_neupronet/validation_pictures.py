@@ -68,8 +68,9 @@ class PacedPictures:
         self._next = end + (end - start) / _SHARE
 
 
-def log_validation(folder: str | Path, dataset, evaluation: Evaluation, classes: list[str], updates: int,
-                   recipe: FeatureRecipe | None) -> None:
+def log_validation(
+    folder: str | Path, dataset, evaluation: Evaluation, classes: list[str], updates: int, recipe: FeatureRecipe | None
+) -> None:
     """Add the pictures of one validation to TensorBoard. One that cannot be drawn is a warning, no failure.
 
     Args:
@@ -136,8 +137,15 @@ def confusion_figure(predicted: np.ndarray, target: np.ndarray, classes: list[st
         axes.set_yticks(range(len(classes)), names)
         for (row, column), count in np.ndenumerate(counts):
             if count:
-                axes.text(column, row, str(count), ha="center", va="center", fontsize=8,
-                          color="white" if shares[row, column] > 0.5 else "black")
+                axes.text(
+                    column,
+                    row,
+                    str(count),
+                    ha="center",
+                    va="center",
+                    fontsize=8,
+                    color="white" if shares[row, column] > 0.5 else "black",
+                )
     return figure
 
 

@@ -25,8 +25,15 @@ with atheris.instrument_imports(include=["fairseq_neupronet"]):
     from fairseq_neupronet.modules import conv_spec
 
 _ROWS = b"features\na.npy\t8\t20\tp\nb.npy\t8\t31\tq\nclips.zip:60:800\t8\t20\t\n"
-_WAV = (b"RIFF" + struct.pack("<I", 100) + b"WAVEfmt " + struct.pack("<IHHIIHH", 16, 1, 1, 16000, 32000, 2, 16)
-        + b"data" + struct.pack("<I", 64) + bytes(64))  # fmt: skip
+_WAV = (
+    b"RIFF"
+    + struct.pack("<I", 100)
+    + b"WAVEfmt "
+    + struct.pack("<IHHIIHH", 16, 1, 1, 16000, 32000, 2, 16)
+    + b"data"
+    + struct.pack("<I", 64)
+    + bytes(64)
+)
 
 
 class Fuzzer:

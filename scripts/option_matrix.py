@@ -40,10 +40,18 @@ LOSSES = ("classification", "sup_contrast", "auto_encoder")
 CLASSES, GROUPS = ("a", "b", "c"), ("x", "y", "z")
 N_MELS, FRAMES, CLIPS, BATCH_SIZE, STEPS = 32, (24, 32), {"train": 12, "valid": 4}, 4, 3
 NETWORK = {
-    "conv_feature_layers": "[(16,3,1,2),(16,3,1,2)]", "encoder_layers": 1, "encoder_embed_dim": 16,
-    "encoder_ffn_embed_dim": 32, "conv_pos": 8, "conv_pos_groups": 2, "final_dim": 8, "mask_prob": 0.3,
-    "mask_length": 2, "num_negatives": 2, "cross_sample_negatives": 4,
-}  # fmt: skip
+    "conv_feature_layers": "[(16,3,1,2),(16,3,1,2)]",
+    "encoder_layers": 1,
+    "encoder_embed_dim": 16,
+    "encoder_ffn_embed_dim": 32,
+    "conv_pos": 8,
+    "conv_pos_groups": 2,
+    "final_dim": 8,
+    "mask_prob": 0.3,
+    "mask_length": 2,
+    "num_negatives": 2,
+    "cross_sample_negatives": 4,
+}
 
 
 @dataclass(frozen=True)
@@ -132,10 +140,15 @@ class Matrix:
         except InputError as error:
             return Outcome(refusal=str(error))
         criterion = criterions.build_criterion(
-            OmegaConf.create({
-                "_name": "NeuProNet", "loss_weights": [0.9, 0.1], "sup_contrast": cell.loss == "sup_contrast",
-            }), task,
-        )  # fmt: skip
+            OmegaConf.create(
+                {
+                    "_name": "NeuProNet",
+                    "loss_weights": [0.9, 0.1],
+                    "sup_contrast": cell.loss == "sup_contrast",
+                }
+            ),
+            task,
+        )
         start = {name: value.clone() for name, value in model.state_dict().items()}
         losses = _losses(task, batches, model, criterion)
         model.load_state_dict(start)

@@ -36,11 +36,19 @@ STEADY = {"resident_mib": max, "all_processes_mib": max, "handles": min}
 MOST_GROWTH = {"resident_mib": 10, "handles": 1}
 COLUMNS = ("seconds", "resident_mib", "all_processes_mib", "handles", "checkpoints_read")
 OPTIONS = [
-    "dataset.batch_size=16", "dataset.num_workers=2", "common.log_interval=50", "optimization.max_epoch=0",
-    "optimization.max_update=1000000", "checkpoint.save_interval_updates=50", "checkpoint.keep_interval_updates=2",
-    "task.profiling=true", "task.profile_batches=true", "task.clips_per_profile=4", "task.mixup=0.3",
+    "dataset.batch_size=16",
+    "dataset.num_workers=2",
+    "common.log_interval=50",
+    "optimization.max_epoch=0",
+    "optimization.max_update=1000000",
+    "checkpoint.save_interval_updates=50",
+    "checkpoint.keep_interval_updates=2",
+    "task.profiling=true",
+    "task.profile_batches=true",
+    "task.clips_per_profile=4",
+    "task.mixup=0.3",
     "model.profile_extractor.encoder_layers=2",
-]  # fmt: skip
+]
 
 
 def prepare(folder: Path) -> Path:
@@ -48,17 +56,40 @@ def prepare(folder: Path) -> Path:
     neupronet = Path(sys.executable).with_name("neupronet")
     corpus, data = folder / "corpus", folder / "data"
     subprocess.run([neupronet, "synthesize", corpus], check=True)
-    subprocess.run([neupronet, "prepare", "table", "--metadata", corpus / "metadata.csv", "--out", data,
-                    "--recipe", "kaldi_fbank", "--n-mels", "64"], check=True)  # fmt: skip
+    subprocess.run(
+        [
+            neupronet,
+            "prepare",
+            "table",
+            "--metadata",
+            corpus / "metadata.csv",
+            "--out",
+            data,
+            "--recipe",
+            "kaldi_fbank",
+            "--n-mels",
+            "64",
+        ],
+        check=True,
+    )
     return data
 
 
 def start(folder: Path, data: Path) -> RunningCommand:
-    return RunningCommand([
-        str(Path(sys.executable).with_name("fairseq-hydra-train")), f"task.data={data}", *OPTIONS,
-        f"common.user_dir={ROOT / 'fairseq_neupronet'}", f"hydra.run.dir={folder / 'run'}", "--config-dir",
-        str(ROOT / "examples" / "NeuProNet" / "config" / "finetuning"), "--config-name", "vocalsound_cnn",
-    ], folder / "training.log")  # fmt: skip
+    return RunningCommand(
+        [
+            str(Path(sys.executable).with_name("fairseq-hydra-train")),
+            f"task.data={data}",
+            *OPTIONS,
+            f"common.user_dir={ROOT / 'fairseq_neupronet'}",
+            f"hydra.run.dir={folder / 'run'}",
+            "--config-dir",
+            str(ROOT / "examples" / "NeuProNet" / "config" / "finetuning"),
+            "--config-name",
+            "vocalsound_cnn",
+        ],
+        folder / "training.log",
+    )
 
 
 def soak(training: RunningCommand, folder: Path, seconds: float) -> tuple[list[tuple], list[str]]:
@@ -159,12 +190,16 @@ def main(argv=None) -> int:
         last = rows_of(folder / "run" / "checkpoints" / "training.csv")[-1]
     slopes = growth(samples)
     steady = samples[int(len(samples) * WARM_UP) :]
-    print(f"{samples[-1][0] / 60:.0f} minutes, {last['updates']} updates, {last['epoch']} epochs, "
-          f"{len(samples)} samples, {samples[-1][4]} checkpoints read")  # fmt: skip
+    print(
+        f"{samples[-1][0] / 60:.0f} minutes, {last['updates']} updates, {last['epoch']} epochs, "
+        f"{len(samples)} samples, {samples[-1][4]} checkpoints read"
+    )
     for column, name in enumerate(COLUMNS[1:4], 1):
         values = [sample[column] for sample in steady]
-        print(f"{name}: {values[0]:g} after the warm-up, {min(values):g} to {max(values):g}, {values[-1]:g} in the "
-              f"end, slope {slopes[name]:+.2f} an hour")  # fmt: skip
+        print(
+            f"{name}: {values[0]:g} after the warm-up, {min(values):g} to {max(values):g}, {values[-1]:g} in the "
+            f"end, slope {slopes[name]:+.2f} an hour"
+        )
     problems += [f"{name} grows" for name, most in MOST_GROWTH.items() if slopes[name] > most]
     print("\n".join(problems) or "no growth, every checkpoint can be read")
     return int(bool(problems))

@@ -14,8 +14,9 @@ for argument in "$@"; do
 done
 
 bash scripts/setup.sh
-say "ruff check"
+say "ruff"
 "$venv/bin/python" -m ruff check .
+"$venv/bin/python" -m ruff format --check .
 say "pytest"
 # Torch computes on one thread in the tests, so each of two processes has a core. A file's tests share what they trained.
 "$venv/bin/python" -m pytest -n 2 --dist loadfile ${arguments[@]+"${arguments[@]}"}

@@ -47,8 +47,9 @@ def main(argv=None) -> int:
         shares = [options.n // jobs + (job < options.n % jobs) for job in range(jobs)]
         seeds = [f"{options.seed}:{job}" for job in range(jobs)]
         with ThreadPoolExecutor(jobs) as pool:
-            counts = list(pool.map(lambda job: subject.torture(job, shares[job], random.Random(seeds[job])),
-                                   range(jobs)))  # fmt: skip
+            counts = list(
+                pool.map(lambda job: subject.torture(job, shares[job], random.Random(seeds[job])), range(jobs))
+            )
     kills, identical = (sum(count) for count in zip(*counts, strict=True))
     print(f"{kills} kills, {identical} resumed identical")
     return int(identical != kills)

@@ -35,15 +35,18 @@ def write_config(path: Path, data: Path) -> Path:
     config = {
         "protocols": ["single", "full"],
         "evaluation": ["--workers", 0, "--device", "cpu"],
-        "datasets": {"noise": {
-            "data": str(data), "recipe": "vocalsound",
-            "pretraining": {"recipe": "vocalsound", "overrides": [*PRETRAINING, *common]},
-        }},
+        "datasets": {
+            "noise": {
+                "data": str(data),
+                "recipe": "vocalsound",
+                "pretraining": {"recipe": "vocalsound", "overrides": [*PRETRAINING, *common]},
+            }
+        },
         "variants": {
             "base": {"overrides": [*NEUPRONET, *common, "ablation=base"]},
             "neupronet": {"overrides": [*NEUPRONET, *common, "ablation=in_batch"], "pretrained": True},
         },
-    }  # fmt: skip
+    }
     path.write_text(yaml.safe_dump(config))
     return path
 
@@ -81,9 +84,16 @@ class Subject:
 
     def _start(self, out: Path) -> RunningCommand:
         command = [
-            sys.executable, "-m", "fairseq_neupronet", "benchmark", str(self._config), "--out", str(out), "--jobs",
+            sys.executable,
+            "-m",
+            "fairseq_neupronet",
+            "benchmark",
+            str(self._config),
+            "--out",
+            str(out),
+            "--jobs",
             str(self._cells_at_a_time),
-        ]  # fmt: skip
+        ]
         return RunningCommand(command, out.with_suffix(".log"))
 
     def torture(self, job: int, n_kills: int, rng: random.Random) -> tuple[int, int]:

@@ -26,34 +26,62 @@ MOST_STARTS = 50
 CHECKPOINTS = ("checkpoint_last.pt", "checkpoint_best.pt")
 
 NETWORK = {
-    "conv_feature_layers": "'[(16,3,1,2),(16,3,1,2)]'", "encoder_layers": 2, "encoder_embed_dim": 16,
-    "encoder_ffn_embed_dim": 32, "encoder_layerdrop": 0.3, "conv_pos": 8, "conv_pos_groups": 2, "final_dim": 8,
-    "mask_prob": 0.3, "mask_length": 2, "mask_channel_prob": 0.25, "mask_channel_length": 2, "dropout": 0.2,
-    "num_negatives": 2, "cross_sample_negatives": 4, "latent_vars": 4,
-}  # fmt: skip
+    "conv_feature_layers": "'[(16,3,1,2),(16,3,1,2)]'",
+    "encoder_layers": 2,
+    "encoder_embed_dim": 16,
+    "encoder_ffn_embed_dim": 32,
+    "encoder_layerdrop": 0.3,
+    "conv_pos": 8,
+    "conv_pos_groups": 2,
+    "final_dim": 8,
+    "mask_prob": 0.3,
+    "mask_length": 2,
+    "mask_channel_prob": 0.25,
+    "mask_channel_length": 2,
+    "dropout": 0.2,
+    "num_negatives": 2,
+    "cross_sample_negatives": 4,
+    "latent_vars": 4,
+}
 COMMON = [
-    "dataset.batch_size=8", "common.log_interval=7", "optimization.max_epoch=0", "optimization.lr=[0.003]",
-    "checkpoint.save_interval_updates=5", "checkpoint.keep_interval_updates=1",
-]  # fmt: skip
+    "dataset.batch_size=8",
+    "common.log_interval=7",
+    "optimization.max_epoch=0",
+    "optimization.lr=[0.003]",
+    "checkpoint.save_interval_updates=5",
+    "checkpoint.keep_interval_updates=1",
+]
 NEUPRONET = [
-    *(f"model.{part}.{name}={value}" for part in ("transformer", "profile_extractor")
-      for name, value in NETWORK.items()),
-    "model.decoder_embed_dim=16", "task.time_mask=10", "task.frequency_mask=3", "criterion.loss_weights=[0.7,0.3]",
-]  # fmt: skip
+    *(
+        f"model.{part}.{name}={value}"
+        for part in ("transformer", "profile_extractor")
+        for name, value in NETWORK.items()
+    ),
+    "model.decoder_embed_dim=16",
+    "task.time_mask=10",
+    "task.frequency_mask=3",
+    "criterion.loss_weights=[0.7,0.3]",
+]
 PRETRAINING = [
-    *(f"model.{name}={value}" for name, value in NETWORK.items()), "task.profiling=true",
+    *(f"model.{name}={value}" for name, value in NETWORK.items()),
+    "task.profiling=true",
     "lr_scheduler.warmup_updates=20",
-]  # fmt: skip
+]
 TRAININGS = {
     "plain": ("finetuning", [*NEUPRONET, "dataset.num_workers=0", "task.max_sample_size=40"]),
     "profile_batches": (
         "finetuning",
-        [*NEUPRONET, "dataset.num_workers=2", "task.profiling=true", "task.profile_batches=true",
-         "task.clips_per_profile=2"],
+        [
+            *NEUPRONET,
+            "dataset.num_workers=2",
+            "task.profiling=true",
+            "task.profile_batches=true",
+            "task.clips_per_profile=2",
+        ],
     ),
     "bank": ("finetuning", [*NEUPRONET, "ablation=whole_split", "dataset.num_workers=0"]),
     "pretraining": ("pretraining", [*PRETRAINING, "dataset.num_workers=2"]),
-}  # fmt: skip
+}
 
 
 class Subject:
@@ -87,10 +115,18 @@ class Subject:
     def _start(self, kind: str, folder: Path) -> RunningCommand:
         stage, options = TRAININGS[kind]
         command = [
-            str(Path(sys.executable).with_name("fairseq-hydra-train")), f"task.data={self._data}", *COMMON,
-            *options, f"optimization.max_update={UPDATES}", f"common.user_dir={ROOT / 'fairseq_neupronet'}",
-            f"hydra.run.dir={folder}", "--config-dir", str(ROOT / "configs" / stage), "--config-name", "vocalsound",
-        ]  # fmt: skip
+            str(Path(sys.executable).with_name("fairseq-hydra-train")),
+            f"task.data={self._data}",
+            *COMMON,
+            *options,
+            f"optimization.max_update={UPDATES}",
+            f"common.user_dir={ROOT / 'fairseq_neupronet'}",
+            f"hydra.run.dir={folder}",
+            "--config-dir",
+            str(ROOT / "configs" / stage),
+            "--config-name",
+            "vocalsound",
+        ]
         return RunningCommand(command, folder.with_suffix(".log"))
 
     def torture(self, job: int, n_kills: int, rng: random.Random) -> tuple[int, int]:
@@ -106,8 +142,10 @@ class Subject:
             sent, problems = self._one(kind, self._folder / f"{kind}-{number}", most, signals, rng)
             kills += len(sent)
             identical += 0 if problems else len(sent)
-            print(f"{kind}: {', '.join(sent) or 'ended before its kill'}: {'; '.join(problems) or 'identical'}",
-                  flush=True)  # fmt: skip
+            print(
+                f"{kind}: {', '.join(sent) or 'ended before its kill'}: {'; '.join(problems) or 'identical'}",
+                flush=True,
+            )
 
     def _one(self, kind: str, folder: Path, most: int, signals, rng) -> tuple[list[str], list[str]]:
         unbroken, seconds = self._train(kind)

@@ -10,30 +10,92 @@ from official import GOLDEN, REFERENCE
 
 # As the reference checkpoints have it; no code of theirs.
 NETWORK = {
-    "_name": "wav2vec2", "extractor_mode": "default", "encoder_layers": 2, "encoder_embed_dim": 64,
-    "encoder_ffn_embed_dim": 128, "encoder_attention_heads": 4, "activation_fn": "gelu", "layer_norm_first": False,
-    "conv_feature_layers": "[(64, 3, 1, 1), (64, 3, 2, 2)]", "conv_bias": False, "conv_pos": 16, "conv_pos_groups": 4,
-    "dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0, "encoder_layerdrop": 0.0, "dropout_input": 0.0,
-    "dropout_features": 0.0, "feature_grad_mult": 1.0, "mask_prob": 0.3, "mask_length": 4, "mask_selection": "static",
-    "mask_other": 0.0, "no_mask_overlap": False, "mask_min_space": 1, "require_same_masks": True, "mask_dropout": 0.0,
-    "mask_channel_prob": 0.25, "mask_channel_length": 8, "mask_channel_before": False,
-    "mask_channel_selection": "static", "mask_channel_other": 0.0, "no_mask_channel_overlap": False,
-    "mask_channel_min_space": 1, "num_negatives": 5, "cross_sample_negatives": 5,
-    "negatives_from_everywhere": True, "codebook_negatives": 0, "logit_temp": 0.1, "final_dim": 64,
-    "quantize_targets": False, "quantize_input": False, "latent_vars": 16, "latent_groups": 2, "latent_dim": 0,
-    "latent_temp": [2.0, 0.5, 0.999995], "num_mel": 128, "layer_type": "transformer",
-}  # fmt: skip
+    "_name": "wav2vec2",
+    "extractor_mode": "default",
+    "encoder_layers": 2,
+    "encoder_embed_dim": 64,
+    "encoder_ffn_embed_dim": 128,
+    "encoder_attention_heads": 4,
+    "activation_fn": "gelu",
+    "layer_norm_first": False,
+    "conv_feature_layers": "[(64, 3, 1, 1), (64, 3, 2, 2)]",
+    "conv_bias": False,
+    "conv_pos": 16,
+    "conv_pos_groups": 4,
+    "dropout": 0.0,
+    "attention_dropout": 0.0,
+    "activation_dropout": 0.0,
+    "encoder_layerdrop": 0.0,
+    "dropout_input": 0.0,
+    "dropout_features": 0.0,
+    "feature_grad_mult": 1.0,
+    "mask_prob": 0.3,
+    "mask_length": 4,
+    "mask_selection": "static",
+    "mask_other": 0.0,
+    "no_mask_overlap": False,
+    "mask_min_space": 1,
+    "require_same_masks": True,
+    "mask_dropout": 0.0,
+    "mask_channel_prob": 0.25,
+    "mask_channel_length": 8,
+    "mask_channel_before": False,
+    "mask_channel_selection": "static",
+    "mask_channel_other": 0.0,
+    "no_mask_channel_overlap": False,
+    "mask_channel_min_space": 1,
+    "num_negatives": 5,
+    "cross_sample_negatives": 5,
+    "negatives_from_everywhere": True,
+    "codebook_negatives": 0,
+    "logit_temp": 0.1,
+    "final_dim": 64,
+    "quantize_targets": False,
+    "quantize_input": False,
+    "latent_vars": 16,
+    "latent_groups": 2,
+    "latent_dim": 0,
+    "latent_temp": [2.0, 0.5, 0.999995],
+    "num_mel": 128,
+    "layer_type": "transformer",
+}
 MODEL = {
-    "_name": "NeuProNet", "clf_output_dim": 4, "num_classes": 2, "decoder_embed_dim": 256, "clf_hidden_dim": 64,
-    "clf_dropout_rate": 0.1, "apply_mask": True, "final_dropout": 0.0, "freeze_finetune_updates": 0, "batch_mask": True,
-    "npn_option": 2, "use_attention": False, "tensor_fusion": False, "use_profile_attention": False,
-    "use_cossim_attention": False, "use_dot_softmax_attention": True, "mask_prob": 0.3, "mask_length": 4,
-    "conv_feature_layers": "[(512, 10, 5)] + [(512, 3, 2)] * 4", "w2v_path": "pretrain/checkpoint_last.pt",
-    "profile_extractor_path": "pretrain/checkpoint_last.pt", "no_pretrained_weights": True, "data": "data",
-}  # fmt: skip
-TASK = {"_name": "audio_finetuning", "data": "data", "profiling": True, "num_mels": 128, "labels": "label",
-        "max_sample_size": None, "specaug": False, "sup_contrast": False, "auto_encoder": False,
-        "enable_padding": False}  # fmt: skip
+    "_name": "NeuProNet",
+    "clf_output_dim": 4,
+    "num_classes": 2,
+    "decoder_embed_dim": 256,
+    "clf_hidden_dim": 64,
+    "clf_dropout_rate": 0.1,
+    "apply_mask": True,
+    "final_dropout": 0.0,
+    "freeze_finetune_updates": 0,
+    "batch_mask": True,
+    "npn_option": 2,
+    "use_attention": False,
+    "tensor_fusion": False,
+    "use_profile_attention": False,
+    "use_cossim_attention": False,
+    "use_dot_softmax_attention": True,
+    "mask_prob": 0.3,
+    "mask_length": 4,
+    "conv_feature_layers": "[(512, 10, 5)] + [(512, 3, 2)] * 4",
+    "w2v_path": "pretrain/checkpoint_last.pt",
+    "profile_extractor_path": "pretrain/checkpoint_last.pt",
+    "no_pretrained_weights": True,
+    "data": "data",
+}
+TASK = {
+    "_name": "audio_finetuning",
+    "data": "data",
+    "profiling": True,
+    "num_mels": 128,
+    "labels": "label",
+    "max_sample_size": None,
+    "specaug": False,
+    "sup_contrast": False,
+    "auto_encoder": False,
+    "enable_padding": False,
+}
 OPTIMIZER = {"_name": "adam", "adam_betas": "(0.9,0.98)", "adam_eps": 1e-8, "weight_decay": 0.004, "lr": [0.001]}
 UPDATES = 20
 
@@ -43,8 +105,13 @@ def configuration(model: dict, task: dict, criterion: dict) -> dict:
     return {
         "_name": None,
         "common": {"_name": None, "seed": 1, "fp16": False, "cpu": True, "user_dir": None},
-        "checkpoint": {"_name": None, "best_checkpoint_metric": "accuracy", "maximize_best_checkpoint_metric": True,
-                       "save_dir": "there", "no_epoch_checkpoints": True},
+        "checkpoint": {
+            "_name": None,
+            "best_checkpoint_metric": "accuracy",
+            "maximize_best_checkpoint_metric": True,
+            "save_dir": "there",
+            "no_epoch_checkpoints": True,
+        },
         "dataset": {"_name": None, "batch_size": 32, "train_subset": "train", "valid_subset": "valid"},
         "optimization": {"_name": None, "max_update": 100, "lr": [0.001], "sentence_avg": True},
         "generation": {"_name": None, "beam": 5},
@@ -52,9 +119,14 @@ def configuration(model: dict, task: dict, criterion: dict) -> dict:
         "task": task,
         "criterion": criterion,
         "optimizer": dict(OPTIMIZER),
-        "lr_scheduler": {"_name": "tri_stage", "phase_ratio": [0.1, 0.6, 0.3], "final_lr_scale": 0.05, "lr": [0.001],
-                         "max_update": 100.0},
-    }  # fmt: skip
+        "lr_scheduler": {
+            "_name": "tri_stage",
+            "phase_ratio": [0.1, 0.6, 0.3],
+            "final_lr_scale": 0.05,
+            "lr": [0.001],
+            "max_update": 100.0,
+        },
+    }
 
 
 def moments(parameters: dict[str, torch.Tensor], seed: int = 0) -> dict:
@@ -85,16 +157,23 @@ def checkpoint(parameters: dict[str, torch.Tensor], config: dict, **changes) -> 
         "model": parameters,
         "criterion": None,
         "optimizer_history": [
-            {"criterion_name": "NeuProNetCriterion", "optimizer_name": "FairseqAdam", "num_updates": UPDATES,
-             "lr_scheduler_state": {"best": 25.0}},
+            {
+                "criterion_name": "NeuProNetCriterion",
+                "optimizer_name": "FairseqAdam",
+                "num_updates": UPDATES,
+                "lr_scheduler_state": {"best": 25.0},
+            },
         ],
         "task_state": {},
         "extra_state": {
             "train_iterator": {"version": 2, "epoch": 7, "iterations_in_epoch": 2, "shuffle": True},
-            "best": 71.875, "val_loss": 71.875, "previous_training_time": 8.5, "metrics": {},
+            "best": 71.875,
+            "val_loss": 71.875,
+            "previous_training_time": 8.5,
+            "metrics": {},
         },
         "last_optimizer_state": moments(parameters),
-    } | changes  # fmt: skip
+    } | changes
 
 
 def classifier_parameters() -> dict[str, torch.Tensor]:
@@ -109,8 +188,14 @@ def classifier_parameters() -> dict[str, torch.Tensor]:
 def classifier(**changes) -> dict:
     """The official transformer model with profiles; ``changes`` replace options of its model section."""
     model = MODEL | {"w2v_args": {"model": dict(NETWORK), "task": {"_name": "stft_audio_pretraining"}}} | changes
-    criterion = {"_name": "NeuProNet", "class_weights": [1.0] * 4, "loss_weights": [0.99, 0.01], "gamma": 0.0,
-                 "ovr_onehot": False, "sentence_avg": True}  # fmt: skip
+    criterion = {
+        "_name": "NeuProNet",
+        "class_weights": [1.0] * 4,
+        "loss_weights": [0.99, 0.01],
+        "gamma": 0.0,
+        "ovr_onehot": False,
+        "sentence_avg": True,
+    }
     return checkpoint(classifier_parameters(), configuration(model, dict(TASK), criterion))
 
 

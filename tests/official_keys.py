@@ -42,8 +42,7 @@ _SHARED = {
         "model_parallel_size"
     ),
     "bmuf": (
-        "_name block_lr block_momentum global_sync_iter warmup_iterations use_nbm average_sync "
-        "distributed_world_size"
+        "_name block_lr block_momentum global_sync_iter warmup_iterations use_nbm average_sync distributed_world_size"
     ),
     "generation": (
         "_name beam nbest max_len_a max_len_b min_len match_source_len unnormalized no_early_stop no_beamable_mm "

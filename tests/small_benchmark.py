@@ -26,7 +26,7 @@ def config(data: Path, **changes) -> dict:
             "tiny": {"data": f"{data}/fold{{fold:02d}}", "recipe": "vocalsound", "folds": [1, 2, 3], "ms_per_clip": 10}
         },
         "variants": {"base": {"overrides": ["ablation=base"]}, "dot": {"overrides": ["ablation=in_batch"]}},
-    } | changes  # fmt: skip
+    } | changes
 
 
 def write_config(path: Path, data: Path, **changes) -> Path:

@@ -20,43 +20,66 @@ RECIPES = sorted(path.stem for path in (CONFIGS / "finetuning").glob("*.yaml") i
 CHANGES = {
     "base": {"task.profiling": False},
     "multibranch": {
-        "task.profiling": True, "task.protocol": "single", "model.grouping": "none", "criterion.loss_weights": [1, 0],
+        "task.profiling": True,
+        "task.protocol": "single",
+        "model.grouping": "none",
+        "criterion.loss_weights": [1, 0],
     },
     "profile_only": {
-        "task.profiling": True, "model.backbone": "none", "model.fusion": "profile", "model.head": "linear",
+        "task.profiling": True,
+        "model.backbone": "none",
+        "model.fusion": "profile",
+        "model.head": "linear",
     },
     "in_batch": {"task.profiling": True, "model.grouping": "in_batch"},
     "whole_split": {
-        "task.profiling": True, "task.protocol": "full", "model.grouping": "whole_split", "model.pooling": "mean",
-        "dataset.batch_size": 32, "optimization.lr": [5e-5],
+        "task.profiling": True,
+        "task.protocol": "full",
+        "model.grouping": "whole_split",
+        "model.pooling": "mean",
+        "dataset.batch_size": 32,
+        "optimization.lr": [5e-5],
     },
     "shuffled_profiles": {"task.profiling": True, "task.shuffle_profiles": 1},
     "profile_normalize": {"task.profiling": False, "task.profile_normalize": True},
     "profile_normalize_random": {
-        "task.profiling": False, "task.profile_normalize": True, "task.profile_normalize_clips": "random",
+        "task.profiling": False,
+        "task.profile_normalize": True,
+        "task.profile_normalize_clips": "random",
     },
     "two_views": {
-        "task.profiling": False, "task.profile_normalize": True, "task.profile_normalize_clips": "random",
+        "task.profiling": False,
+        "task.profile_normalize": True,
+        "task.profile_normalize_clips": "random",
         "task.two_views": True,
     },
     "two_backbones": {"task.profiling": False, "task.two_views": True},
     "adaptive_batch_norm": {"task.profiling": False, "task.adaptive_batch_norm": 30},
     "two_views_adaptive": {
-        "task.profiling": False, "task.profile_normalize": True, "task.profile_normalize_clips": "random",
-        "task.two_views": True, "task.adaptive_batch_norm": 30,
+        "task.profiling": False,
+        "task.profile_normalize": True,
+        "task.profile_normalize_clips": "random",
+        "task.two_views": True,
+        "task.adaptive_batch_norm": 30,
     },
     "transformer": {"task.profiling": False, "model.backbone": "spectrogram_wav2vec2"},
     "two_encoders": {
-        "task.profiling": False, "task.two_views": True, "model.backbone": "spectrogram_wav2vec2",
+        "task.profiling": False,
+        "task.two_views": True,
+        "model.backbone": "spectrogram_wav2vec2",
         "model.second_backbone": "efficientnet-b0",
     },
     "two_encoders_adaptive": {
-        "task.profiling": False, "task.profile_normalize": True, "task.profile_normalize_clips": "random",
-        "task.two_views": True, "task.adaptive_batch_norm": 30, "model.backbone": "spectrogram_wav2vec2",
+        "task.profiling": False,
+        "task.profile_normalize": True,
+        "task.profile_normalize_clips": "random",
+        "task.two_views": True,
+        "task.adaptive_batch_norm": 30,
+        "model.backbone": "spectrogram_wav2vec2",
         "model.second_backbone": "efficientnet-b0",
     },
     "early_stop": {"task.profiling": True, "criterion.loss_weights": [0.7, 0.3], "checkpoint.patience": 10},
-}  # fmt: skip
+}
 
 
 # What a recipe has to have besides for an ablation to mean something there; vocalsound's backbone has no batch norm.
@@ -89,8 +112,10 @@ def test_an_ablation_changes_what_it_names_on_every_recipe_and_nothing_else(reci
         config = composed(recipe, f"ablation={name}")
         assert dict(flat(config)) == plain | changes, name
         for node, dataclass in (
-            ("task", SpectrogramFinetuningConfig), ("criterion", NeuProNetCriterionConfig), ("model", NeuProNetConfig)
-        ):  # fmt: skip
+            ("task", SpectrogramFinetuningConfig),
+            ("criterion", NeuProNetCriterionConfig),
+            ("model", NeuProNetConfig),
+        ):
             OmegaConf.merge(OmegaConf.structured(dataclass()), config[node])
 
 
@@ -109,9 +134,15 @@ def data(tmp_path_factory):
 def test_an_ablation_trains_and_validates(data, tmp_path, name):
     """Over the end of an epoch, and by fairseq-validate afterwards."""
     trained = tiny.train(
-        "finetuning", "vocalsound", f"ablation={name}", f"task.data={data}", "dataset.batch_size=12",
-        *WANTS.get(name, ()), f"hydra.run.dir={tmp_path}/run", cwd=tmp_path,
-    )  # fmt: skip
+        "finetuning",
+        "vocalsound",
+        f"ablation={name}",
+        f"task.data={data}",
+        "dataset.batch_size=12",
+        *WANTS.get(name, ()),
+        f"hydra.run.dir={tmp_path}/run",
+        cwd=tmp_path,
+    )
     assert trained.returncode == 0, trained.stderr
     assert "epoch 002" in trained.stdout
     checkpoint = tmp_path / "run" / "checkpoints" / "checkpoint_best.pt"
@@ -127,8 +158,14 @@ def test_an_ablation_trains_and_validates(data, tmp_path, name):
 
 @pytest.mark.slow
 def test_a_training_with_a_bank_resumes_amid_an_epoch_as_if_never_stopped(data, tmp_path):
-    arguments = ("finetuning", "vocalsound", "ablation=whole_split", f"task.data={data}", "optimization.max_update=8",
-                 "checkpoint.save_interval_updates=1")  # fmt: skip
+    arguments = (
+        "finetuning",
+        "vocalsound",
+        "ablation=whole_split",
+        f"task.data={data}",
+        "optimization.max_update=8",
+        "checkpoint.save_interval_updates=1",
+    )
     whole, part = tmp_path / "whole" / "checkpoints", tmp_path / "part" / "checkpoints"
     assert tiny.train(*arguments, f"hydra.run.dir={tmp_path}/whole", cwd=tmp_path).returncode == 0
     part.mkdir(parents=True)

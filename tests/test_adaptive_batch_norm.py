@@ -125,8 +125,9 @@ def test_a_batch_holds_whole_groups_as_many_as_fit(max_sentences, max_tokens):
     assert sum(len(np.unique(groups.group[batch])) for batch in batches) == len(np.unique(groups.group))
 
     def fits(items):
-        return ((max_sentences is None or len(items) <= max_sentences)
-                and (max_tokens is None or len(items) * lengths[items].max() <= max_tokens))  # fmt: skip
+        return (max_sentences is None or len(items) <= max_sentences) and (
+            max_tokens is None or len(items) * lengths[items].max() <= max_tokens
+        )
 
     for batch, following in zip(batches, batches[1:], strict=False):
         assert fits(batch) or len(np.unique(groups.group[batch])) == 1
@@ -253,11 +254,16 @@ def test_training_is_not_touched(corpus):
         assert not any("together" in batch for batch in tiny.batches(task, "train"))
 
 
-@pytest.mark.parametrize("options", [
-    {"profiling": True}, {"profiling": True, "profile_normalize": True},
-    {"two_views": True, "profile_normalize": True, "profile_normalize_clips": "random"},
-    pytest.param({"bfloat16": True}, marks=pytest.mark.slow),
-], ids=["pooled", "pooled_normalized", "two_views", "bfloat16"])  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"profiling": True},
+        {"profiling": True, "profile_normalize": True},
+        {"two_views": True, "profile_normalize": True, "profile_normalize_clips": "random"},
+        pytest.param({"bfloat16": True}, marks=pytest.mark.slow),
+    ],
+    ids=["pooled", "pooled_normalized", "two_views", "bfloat16"],
+)
 def test_it_goes_with_what_else_knows_profiles(corpus, options):
     for protocol in ("full", "enrol-2"):
         atol = 2e-5 if not options.get("bfloat16") else 2e-2

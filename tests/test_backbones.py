@@ -17,10 +17,14 @@ from fairseq_neupronet.models.neupronet import NeuProNetConfig
 
 slow = pytest.mark.slow
 KINDS = [
-    "spectrogram_wav2vec2", "efficientnet-b0", "efficientnet-b1",
+    "spectrogram_wav2vec2",
+    "efficientnet-b0",
+    "efficientnet-b1",
     *(pytest.param(f"efficientnet-b{size}", marks=slow) for size in range(2, 8)),
-    "resnet18", pytest.param("resnet34", marks=slow), pytest.param("resnet50", marks=slow),
-]  # fmt: skip
+    "resnet18",
+    pytest.param("resnet34", marks=slow),
+    pytest.param("resnet50", marks=slow),
+]
 
 
 def config(**options):
@@ -29,8 +33,12 @@ def config(**options):
 
 def test_known_backbones():
     assert set(known_backbones()) >= {
-        "spectrogram_wav2vec2", "resnet18", "resnet34", "resnet50", *(f"efficientnet-b{size}" for size in range(8)),
-    }  # fmt: skip
+        "spectrogram_wav2vec2",
+        "resnet18",
+        "resnet34",
+        "resnet50",
+        *(f"efficientnet-b{size}" for size in range(8)),
+    }
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -47,8 +55,11 @@ def test_every_backbone_gives_an_embedding_a_clip(kind, n_mels, n_frames):
 
 
 def test_an_unknown_backbone_lists_the_known_ones():
-    with pytest.raises(InputError, match=r"model\.backbone='vgg' is not known; known are efficientnet-b0, .*resnet18.*"
-                                         r"spectrogram_wav2vec2.*@register_backbone"):  # fmt: skip
+    with pytest.raises(
+        InputError,
+        match=r"model\.backbone='vgg' is not known; known are efficientnet-b0, .*resnet18.*"
+        r"spectrogram_wav2vec2.*@register_backbone",
+    ):
         build_backbone("vgg", 8, 16, config())
 
 
@@ -269,17 +280,36 @@ def test_the_example_has_fifteen_lines_of_code():
 def test_a_backbone_of_ones_own_trains_and_validates(corpus, tmp_path):
     own = tiny.ROOT / "examples" / "own_backbone"
     trained = tiny.train(
-        "finetuning", "vocalsound", f"task.data={corpus}", f"common.user_dir={own}", "model.backbone=my_net",
-        "checkpoint.best_checkpoint_metric=macro_f1", f"hydra.run.dir={tmp_path}/run", cwd=tmp_path,
-    )  # fmt: skip
+        "finetuning",
+        "vocalsound",
+        f"task.data={corpus}",
+        f"common.user_dir={own}",
+        "model.backbone=my_net",
+        "checkpoint.best_checkpoint_metric=macro_f1",
+        f"hydra.run.dir={tmp_path}/run",
+        cwd=tmp_path,
+    )
     assert trained.returncode == 0, trained.stderr
     checkpoint = tmp_path / "run" / "checkpoints" / "checkpoint_best.pt"
     state = torch.load(checkpoint, weights_only=True)
     assert "backbone.net.0.weight" in state["model"]
     validated = tiny.command(
-        "fairseq-validate", "--path", checkpoint, "--user-dir", own, "--task", "audio_finetuning", corpus,
-        "--valid-subset", "valid", "--batch-size", "5", "--results-path", "results", cwd=tmp_path,
-    )  # fmt: skip
+        "fairseq-validate",
+        "--path",
+        checkpoint,
+        "--user-dir",
+        own,
+        "--task",
+        "audio_finetuning",
+        corpus,
+        "--valid-subset",
+        "valid",
+        "--batch-size",
+        "5",
+        "--results-path",
+        "results",
+        cwd=tmp_path,
+    )
     assert validated.returncode == 0, validated.stderr
     assert "protocol full" in validated.stdout + validated.stderr
     summary = json.loads((tmp_path / "results" / "metrics.json").read_text())

@@ -101,7 +101,7 @@ def test_one_sentence_names_the_option(corpus, capsys, override, said):
     assert option.split(".")[-1] in text or value in text
 
 
-@pytest.mark.parametrize("spec", ["[(16,3,1)", "__import__(\"os\")", "[]", "[(16,3)]"])
+@pytest.mark.parametrize("spec", ["[(16,3,1)", '__import__("os")', "[]", "[(16,3)]"])
 def test_a_convolution_spec_that_cannot_be_read(corpus, capsys, spec):
     assert "conv_feature_layers" in sentence(capsys, corpus, f"model.transformer.conv_feature_layers='{spec}'").lower()
 
@@ -225,8 +225,19 @@ def test_a_pooling_that_is_not_known(corpus, tmp_path):
 def test_validating_what_is_no_checkpoint(corpus, tmp_path, checkpoint, said):
     (tmp_path / "notes.txt").write_text("some notes")
     failed = tiny.command(
-        "fairseq-validate", "--path", checkpoint, "--user-dir", tiny.ROOT / "fairseq_neupronet", "--task",
-        "audio_finetuning", corpus, "--batch-size", "8", "--results-path", "results", cwd=tmp_path,
-    )  # fmt: skip
+        "fairseq-validate",
+        "--path",
+        checkpoint,
+        "--user-dir",
+        tiny.ROOT / "fairseq_neupronet",
+        "--task",
+        "audio_finetuning",
+        corpus,
+        "--batch-size",
+        "8",
+        "--results-path",
+        "results",
+        cwd=tmp_path,
+    )
     assert said in tiny.one_sentence(failed)
     assert nothing_written(tmp_path, "notes.txt")

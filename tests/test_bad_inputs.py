@@ -20,6 +20,7 @@ MOST_SECONDS, MOST_BYTES = 60, 3 << 30
 @pytest.fixture(autouse=True)
 def _bounded(tmp_path, monkeypatch):
     """A pipe that is waited for, or memory taken on a stranger's word, ends the test."""
+
     def stop(*_):
         raise TimeoutError
 
@@ -170,7 +171,12 @@ def test_the_real_commands_say_the_same(name, tmp_path):
     arguments = ["convert", *given, tmp_path / "out.pt"]
     if case.kind == "prepare":
         arguments = ["prepare", "table", "--metadata", *given, "--out", tmp_path / "out"]
-    finished = subprocess.run([sys.executable, "-m", "fairseq_neupronet", *map(str, arguments)], capture_output=True,
-                              text=True, timeout=120, env=tiny.environment())  # fmt: skip
+    finished = subprocess.run(
+        [sys.executable, "-m", "fairseq_neupronet", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=tiny.environment(),
+    )
     sentence = tiny.one_sentence(finished)
     assert all(word in sentence for word in case.words), sentence

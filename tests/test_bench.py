@@ -100,11 +100,17 @@ def test_a_side_has_the_allocator_settings_that_it_names_and_not_the_users(optio
     assert (row["ours"], row["yardstick"]) == (3, 0)
 
 
-@pytest.mark.parametrize("name, sentence", [
-    ("broken", r"row broken, the yardstick: its process ended with code 1 \(RuntimeError: no such luck\); nothing was"),
-    ("killed", "row killed, the yardstick: its process was killed by SIGSEGV.*; nothing was written"),
-    ("refusing", "row refusing, our side: clip.wav: is no audio; give another"),
-])
+@pytest.mark.parametrize(
+    "name, sentence",
+    [
+        (
+            "broken",
+            r"row broken, the yardstick: its process ended with code 1 \(RuntimeError: no such luck\); nothing was",
+        ),
+        ("killed", "row killed, the yardstick: its process was killed by SIGSEGV.*; nothing was written"),
+        ("refusing", "row refusing, our side: clip.wav: is no audio; give another"),
+    ],
+)
 def test_a_child_that_fails_is_one_sentence(options, name, sentence):
     with pytest.raises(InputError, match=sentence) as caught:
         measured(name, options)
@@ -146,8 +152,13 @@ def test_ctrl_c_and_kill_end_the_children_with_one_sentence_and_no_json(tmp_path
     )
     (tmp_path / "scratch").mkdir()
     path = os.pathsep.join([str(Path(__file__).parent), str(tiny.ROOT / "scripts")])
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               text=True, env=os.environ | {"PYTHONPATH": path})
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": path},
+    )
     deadline = time.monotonic() + 60
     while not (waiting := list(tmp_path.glob("scratch/*/waiting"))) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -156,7 +167,8 @@ def test_ctrl_c_and_kill_end_the_children_with_one_sentence_and_no_json(tmp_path
     process.send_signal(signal.Signals[name])
     output, errors = process.communicate(timeout=30)
     assert output.splitlines()[-1] == (
-        "the benchmark was interrupted; its processes are ended and nothing was written"), errors
+        "the benchmark was interrupted; its processes are ended and nothing was written"
+    ), errors
     assert "Traceback" not in errors and not alive(child)
     assert not (tmp_path / "out.json").exists() and list((tmp_path / "scratch").iterdir()) == []
 
@@ -168,7 +180,11 @@ def test_json_and_table_hold_every_row_and_say_what_was_left_out(tmp_path, capsy
     assert set(result["machine"]) >= {"cpu", "cores", "torch_threads", "torch", "ram_gib", "gpu"}
     rows = result["rows"]
     assert [(row["row"], row["name"]) for row in rows] == [
-        ("pair", "a time"), ("pair", "a speed"), ("alone", "a time alone"), ("skipped", "a time")]
+        ("pair", "a time"),
+        ("pair", "a speed"),
+        ("alone", "a time alone"),
+        ("skipped", "a time"),
+    ]
     assert all(set(row) >= {"name", "ours", "yardstick", "ratio", "unit", "runs"} for row in rows)
     assert rows[3]["not_measured"] == "give --audio DIR" and rows[3]["ours"] is None and rows[3]["runs"] == 0
     printed, progress = capsys.readouterr()
@@ -179,19 +195,46 @@ def test_json_and_table_hold_every_row_and_say_what_was_left_out(tmp_path, capsy
     assert "skipped: not measured: give --audio DIR" in progress
 
 
-@pytest.mark.parametrize("value, text", [(0.0, "0.000"), (0.00042, "4.2e-04"), (0.1234, "0.123"), (1.234, "1.23"),
-                                         (12.34, "12.3"), (123.4, "123"), (-12.34, "-12.3"), (12345.6, "12346")])
+@pytest.mark.parametrize(
+    "value, text",
+    [
+        (0.0, "0.000"),
+        (0.00042, "4.2e-04"),
+        (0.1234, "0.123"),
+        (1.234, "1.23"),
+        (12.34, "12.3"),
+        (123.4, "123"),
+        (-12.34, "-12.3"),
+        (12345.6, "12346"),
+    ],
+)
 def test_numbers_have_three_digits(value, text):
-    row = {"name": "n", "ours": value, "yardstick": None, "unit": "", "ratio": None, "runs": 1,
-           "ours_peak_mib": 1.0, "yardstick_peak_mib": None}
+    row = {
+        "name": "n",
+        "ours": value,
+        "yardstick": None,
+        "unit": "",
+        "ratio": None,
+        "runs": 1,
+        "ours_peak_mib": 1.0,
+        "yardstick_peak_mib": None,
+    }
     assert table([row]).splitlines()[2].split("|")[2].strip() == text
 
 
-@pytest.mark.parametrize("wanted, met", [
-    (Wanted("ratio", least=2), True), (Wanted("ratio", least=2.1), False), (Wanted("ratio", most=2), True),
-    (Wanted("ours", most=4), False), (Wanted("ours", most=5), True), (Wanted("ours", least=6), False),
-    (Wanted("excess", most=-5), True), (Wanted("excess", most=-6), False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "wanted, met",
+    [
+        (Wanted("ratio", least=2), True),
+        (Wanted("ratio", least=2.1), False),
+        (Wanted("ratio", most=2), True),
+        (Wanted("ours", most=4), False),
+        (Wanted("ours", most=5), True),
+        (Wanted("ours", least=6), False),
+        (Wanted("excess", most=-5), True),
+        (Wanted("excess", most=-6), False),
+    ],
+)
 def test_what_is_wanted(wanted, met):
     assert wanted.met(5.0, 10.0, Figure("f", "f", "s").ratio_of(5.0, 10.0)) is met
 
@@ -229,9 +272,22 @@ def test_the_list_names_every_row_and_what_it_lacks(capsys):
     assert cli.main(["bench", "--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     names = [line.split(":")[0] for line in lines]
-    assert {"step-128", "step-32", "profile", "pooling", "infonce", "infonce-memory", "negatives",
-            "manifest", "items", "spectrogram", "preparation-wav", "validation", "memory-base",
-            "memory-profile"} <= set(names)
+    assert {
+        "step-128",
+        "step-32",
+        "profile",
+        "pooling",
+        "infonce",
+        "infonce-memory",
+        "negatives",
+        "manifest",
+        "items",
+        "spectrogram",
+        "preparation-wav",
+        "validation",
+        "memory-base",
+        "memory-profile",
+    } <= set(names)
     assert [line for line in lines if "not measured: give --audio DIR" in line][0].startswith("preparation-audio: ")
 
 
@@ -252,7 +308,8 @@ def test_on_a_gpu_what_runs_on_the_cpu_alone_is_left_out_and_nothing_is_wanted(t
     wanted = {figure.wanted for comparison in measured.values() for figure in comparison.figures}
     assert wanted == {None, Wanted("ours", most=1e-4)}  # equal gradients, everywhere
     assert {comparison.lacks for comparison in comparisons if comparison.name not in measured} == {
-        "measured on the CPU only; leave out --device"}
+        "measured on the CPU only; leave out --device"
+    }
 
 
 def test_a_gpu_that_is_not_there_is_one_sentence(monkeypatch, capsys):
@@ -263,8 +320,9 @@ def test_a_gpu_that_is_not_there_is_one_sentence(monkeypatch, capsys):
 
 # The yardsticks do the same work
 
-on_each_device = pytest.mark.parametrize("device", [
-    "cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))])
+on_each_device = pytest.mark.parametrize(
+    "device", ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
+)
 
 
 @on_each_device
@@ -274,8 +332,9 @@ def test_pooling_and_its_loop_are_equal(device):
 
 @on_each_device
 def test_infonce_and_its_gathered_form_are_equal(device):
-    torch.testing.assert_close(contrast.our_infonce(device)(), contrast.gathered_infonce(device)(), rtol=1e-5,
-                               atol=1e-5)
+    torch.testing.assert_close(
+        contrast.our_infonce(device)(), contrast.gathered_infonce(device)(), rtol=1e-5, atol=1e-5
+    )
 
 
 @on_each_device
@@ -290,8 +349,17 @@ def test_the_loop_over_anchors_draws_what_ours_may_draw(device):
 
 @pytest.mark.slow
 def test_the_light_rows_can_be_measured(tmp_path, capsys):
-    names = ["pooling", "infonce", "infonce-memory", "negatives", "manifest", "items", "spectrogram",
-             "preparation-wav", "preparation-audio"]
+    names = [
+        "pooling",
+        "infonce",
+        "infonce-memory",
+        "negatives",
+        "manifest",
+        "items",
+        "spectrogram",
+        "preparation-wav",
+        "preparation-audio",
+    ]
     write_audio(tmp_path / "audio", 3)
     out, audio = str(tmp_path / "out.json"), str(tmp_path / "audio")
     assert cli.main(["bench", "--quick", "--json", out, "--audio", audio, "--only", *names]) == 0

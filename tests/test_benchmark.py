@@ -57,10 +57,14 @@ ROWS_PER_CELL = 2
 @pytest.fixture
 def stand_ins(monkeypatch):
     """Trainings and evaluations of a moment."""
-    monkeypatch.setattr(runner, "training_command",
-                        lambda folder, extractor: [sys.executable, "-c", TRAIN, str(folder.train)])
-    monkeypatch.setattr(runner, "evaluation_command",
-                        lambda folder, evaluation, embeddings: [sys.executable, "-c", EVALUATE, str(folder.evaluation)])
+    monkeypatch.setattr(
+        runner, "training_command", lambda folder, extractor: [sys.executable, "-c", TRAIN, str(folder.train)]
+    )
+    monkeypatch.setattr(
+        runner,
+        "evaluation_command",
+        lambda folder, evaluation, embeddings: [sys.executable, "-c", EVALUATE, str(folder.evaluation)],
+    )
 
 
 def rows(path: Path, without: str = "seconds") -> list[dict]:
@@ -80,8 +84,12 @@ def starts(out: Path) -> dict[str, int]:
 
 def test_the_plan_is_datasets_by_variants_by_folds_by_seeds_in_the_order_of_the_config(small_config):
     names = [cell.name for cell in plan_cells(read_config(small_config))]
-    assert names == [f"tiny/{variant}/fold-{fold}/seed-{seed}"
-                     for variant in ("base", "dot") for fold in (1, 2, 3) for seed in (1, 2)]  # fmt: skip
+    assert names == [
+        f"tiny/{variant}/fold-{fold}/seed-{seed}"
+        for variant in ("base", "dot")
+        for fold in (1, 2, 3)
+        for seed in (1, 2)
+    ]
 
 
 def test_the_training_is_the_command_that_a_user_would_type(small_config, tmp_path):
@@ -99,9 +107,11 @@ def test_updates_and_clips_of_a_schedule(small_config, tmp_path):
     """24 clips in batches of 8 are 3 updates an epoch."""
     base = Benchmark.load(small_config, tmp_path / "out").cells[0]
     assert updates_of(base) == (4, 32)
-    epochs = Benchmark.load(small_config, tmp_path / "out", [
-        "overrides=[dataset.batch_size=8,optimization.max_update=0,optimization.max_epoch=5]"
-    ]).cells[0]  # fmt: skip
+    epochs = Benchmark.load(
+        small_config,
+        tmp_path / "out",
+        ["overrides=[dataset.batch_size=8,optimization.max_update=0,optimization.max_epoch=5]"],
+    ).cells[0]
     assert updates_of(epochs) == (15, 120)
 
 
@@ -134,8 +144,11 @@ def test_all_cells_run_and_are_collected_in_order(small_config, tmp_path, stand_
     found = rows(benchmark.results)
     assert len(found) == 12 * ROWS_PER_CELL
     assert [(row["variant"], row["fold"], row["seed"]) for row in found[:4]] == [
-        ("base", "1", "1"), ("base+majority_vote", "1", "1"), ("base", "1", "2"), ("base+majority_vote", "1", "2")
-    ]  # fmt: skip
+        ("base", "1", "1"),
+        ("base+majority_vote", "1", "1"),
+        ("base", "1", "2"),
+        ("base+majority_vote", "1", "2"),
+    ]
     header = benchmark.results.read_text().splitlines()[0]
     assert header == "dataset,variant,fold,seed,subset,protocol,metric,value,config_hash,version,seconds"
     assert not list((tmp_path / "out").rglob("lock"))
@@ -224,8 +237,9 @@ def test_an_extractor_is_pretrained_once_a_fold_before_the_cells_that_need_it(sm
             assert f"model.profile_extractor_path='{extractor.best.resolve()}'" in training_command(folder, extractor)
             assert extractor.best.is_file()
     assert {path.name for path in (tmp_path / "out").rglob("*.pt")} == {"checkpoint_best.pt"}
-    assert {row["variant"] for row in rows(benchmark.results)} == {f"{name}{control}" for name in ("base", "dot")
-                                                                   for control in ("", "+majority_vote")}
+    assert {row["variant"] for row in rows(benchmark.results)} == {
+        f"{name}{control}" for name in ("base", "dot") for control in ("", "+majority_vote")
+    }
 
 
 def test_without_its_extractor_a_cell_fails_unrun(small_config, tmp_path, stand_ins, monkeypatch):
@@ -233,8 +247,9 @@ def test_without_its_extractor_a_cell_fails_unrun(small_config, tmp_path, stand_
     benchmark = Benchmark.load(pretrained(small_config), tmp_path / "out", only={"fold": [1], "seed": [1]})
     outcome = run(benchmark)
     assert {cell.variant: reason.split(" ")[1] for cell, reason in outcome.failed.items()} == {
-        "extractor": "ended", "dot": "extractor"
-    }  # fmt: skip
+        "extractor": "ended",
+        "dot": "extractor",
+    }
     assert [cell.variant for cell in outcome.finished] == ["base"]
 
 
@@ -257,10 +272,11 @@ def started(config: Path, out: Path, nap: float) -> tuple[subprocess.Popen, list
     """A runner in a process of its own, and its children, once two trainings are at work."""
     command = [sys.executable, "-c", RUNNER, "benchmark", config, "--out", out, "--jobs", "2", "--only", "seed=1"]
     process = subprocess.Popen(
-        list(map(str, command)), env=tiny.environment() | {"NAP": str(nap)},
+        list(map(str, command)),
+        env=tiny.environment() | {"NAP": str(nap)},
         # A shell's background job ignores SIGINT, and so would all that it starts.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+    )
     until = time.monotonic() + 300
     while len(children := children_of(out)) < 2 or len(starts(out)) < 2:
         assert time.monotonic() < until and process.poll() is None
@@ -351,9 +367,11 @@ def test_a_lock_of_another_machine_is_respected(tmp_path):
 
 
 def test_what_ignores_the_polite_signal_is_ended_too():
-    code = ("import signal, subprocess, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
-            "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(100)']);"
-            "print(child.pid, flush=True); time.sleep(100)")  # fmt: skip
+    code = (
+        "import signal, subprocess, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(100)']);"
+        "print(child.pid, flush=True); time.sleep(100)"
+    )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, start_new_session=True)
     child = int(process.stdout.readline())
     end_group(process.pid, patience=0.5)
@@ -434,8 +452,11 @@ def test_no_yaml_of_a_benchmark_is_one_sentence(tmp_path, capsys, content):
 
 
 def test_quick_is_laid_over_the_rest(tmp_path, small_folds):
-    config = small_benchmark.write_config(tmp_path / "small.yaml", small_folds, quick={
-        "seeds": [7], "overrides": ["optimization.max_update=4"], "only": {"variant": ["dot"]}})
+    config = small_benchmark.write_config(
+        tmp_path / "small.yaml",
+        small_folds,
+        quick={"seeds": [7], "overrides": ["optimization.max_update=4"], "only": {"variant": ["dot"]}},
+    )
     plain, quick = read_config(config), read_config(config, quick=True)
     assert (plain["seeds"], quick["seeds"]) == ([1, 2], [7])
     assert quick["overrides"] == ["optimization.max_update=4"]
@@ -444,9 +465,21 @@ def test_quick_is_laid_over_the_rest(tmp_path, small_folds):
 
 
 PAPER = {"base", "multibranch", "profile_only", "whole_split", "in_batch", "shuffled_profiles", "early_stop"}
-NORMALIZED = {"base", "multibranch", "profile_only", "in_batch", "profile_normalize", "profile_normalize_random",
-              "two_views", "two_backbones", "adaptive_batch_norm", "two_views_adaptive", "transformer", "two_encoders",
-              "two_encoders_adaptive"}  # fmt: skip
+NORMALIZED = {
+    "base",
+    "multibranch",
+    "profile_only",
+    "in_batch",
+    "profile_normalize",
+    "profile_normalize_random",
+    "two_views",
+    "two_backbones",
+    "adaptive_batch_norm",
+    "two_views_adaptive",
+    "transformer",
+    "two_encoders",
+    "two_encoders_adaptive",
+}
 
 
 @pytest.mark.parametrize("quick", [False, pytest.param(True, marks=pytest.mark.slow)])
@@ -462,8 +495,12 @@ def test_the_shipped_benchmarks_compose_every_recipe(tmp_path, name, ablations, 
     benchmark = Benchmark.load(path, tmp_path / "out", settings, quick)
     assert all(updates_of(cell)[0] > 0 for cell in benchmark.cells)
     if not quick:
-        used = [override.partition("=")[2] for cell in benchmark.cells for override in cell.overrides
-                if override.startswith("ablation=")]  # fmt: skip
+        used = [
+            override.partition("=")[2]
+            for cell in benchmark.cells
+            for override in cell.overrides
+            if override.startswith("ablation=")
+        ]
         assert set(used) == ablations
         assert len(used) == len([cell for cell in benchmark.cells if cell.stage == "finetuning"])
 

@@ -59,10 +59,20 @@ ONE = {"variant": ["base"], "fold": [1], "seed": [1]}
 @pytest.fixture
 def faithful(monkeypatch):
     """Stand-ins that know what they have done."""
-    monkeypatch.setattr(runner, "training_command",
-                        lambda folder, extractor: [sys.executable, "-c", TRAIN_ONCE, str(folder.train)])
-    monkeypatch.setattr(runner, "evaluation_command", lambda folder, evaluation, embeddings: [
-        sys.executable, "-c", EVALUATE_CHECKPOINT, str(folder.evaluation), str(folder.best)])  # fmt: skip
+    monkeypatch.setattr(
+        runner, "training_command", lambda folder, extractor: [sys.executable, "-c", TRAIN_ONCE, str(folder.train)]
+    )
+    monkeypatch.setattr(
+        runner,
+        "evaluation_command",
+        lambda folder, evaluation, embeddings: [
+            sys.executable,
+            "-c",
+            EVALUATE_CHECKPOINT,
+            str(folder.evaluation),
+            str(folder.best),
+        ],
+    )
 
 
 class _Beside(Progress):
@@ -170,10 +180,22 @@ def test_rows_of_a_finished_cell_stay_where_its_data_are_gone(tmp_path, small_fo
 
 def test_seconds_of_a_stopped_attempt_count(small_config, tmp_path, faithful):
     out = tmp_path / "out"
-    command = [sys.executable, "-c", RUNNER, "benchmark", small_config, "--out", out,
-               "--only", "variant=base", "--only", "fold=1", "--only", "seed=1"]  # fmt: skip
-    process = subprocess.Popen(list(map(str, command)), env=tiny.environment() | {"NAP": "600"},
-                               stdout=subprocess.PIPE)  # fmt: skip
+    command = [
+        sys.executable,
+        "-c",
+        RUNNER,
+        "benchmark",
+        small_config,
+        "--out",
+        out,
+        "--only",
+        "variant=base",
+        "--only",
+        "fold=1",
+        "--only",
+        "seed=1",
+    ]
+    process = subprocess.Popen(list(map(str, command)), env=tiny.environment() | {"NAP": "600"}, stdout=subprocess.PIPE)
     while not starts(out):
         time.sleep(0.05)
     time.sleep(1)

@@ -128,8 +128,10 @@ def predicted(rng, n_profiles: int, n_classes: int = 3, accuracies=(0.7, 0.5)):
     """Targets, two models' predictions and profiles of some clips."""
     profile = rng.permutation(np.repeat(np.arange(n_profiles), rng.integers(4, 9, n_profiles)))
     target = rng.integers(n_classes, size=len(profile))
-    models = [np.where(rng.random(len(profile)) < accuracy, target, rng.integers(n_classes, size=len(profile)))
-              for accuracy in accuracies]  # fmt: skip
+    models = [
+        np.where(rng.random(len(profile)) < accuracy, target, rng.integers(n_classes, size=len(profile)))
+        for accuracy in accuracies
+    ]
     return target, models, profile
 
 
@@ -144,8 +146,9 @@ def score(metric: str, target, prediction) -> float:
     if metric == "macro_f1":
         return f1_score(target, prediction, average="macro")
     abnormal = target > 0
-    return (recall_score(~abnormal, (prediction == 0) & ~abnormal) + accuracy_score(
-        target[abnormal], prediction[abnormal])) / 2  # fmt: skip
+    return (
+        recall_score(~abnormal, (prediction == 0) & ~abnormal) + accuracy_score(target[abnormal], prediction[abnormal])
+    ) / 2
 
 
 @pytest.fixture(params=["macro_f1", "icbhi_score"])
@@ -198,8 +201,9 @@ def test_accuracy_from_counts_is_tested_as_accuracy_from_clips():
     models = [np.where(rng.random(200) < accuracy, target, (target + 1) % 3) for accuracy in (0.75, 0.65)]
     found = counted_metrics.compare_counts(
         *(counts(target, one, profile) for one in models),
-        lambda confusion: np.trace(confusion, axis1=-2, axis2=-1) / confusion.sum(axis=(-2, -1)), 200,
-    )  # fmt: skip
+        lambda confusion: np.trace(confusion, axis1=-2, axis2=-1) / confusion.sum(axis=(-2, -1)),
+        200,
+    )
     expected = statistics.compare(*(one == target for one in models), profile)
     assert found.difference == pytest.approx(expected.difference)
     assert (found.low, found.high, found.p) == pytest.approx((expected.low, expected.high, expected.p), abs=0.02)

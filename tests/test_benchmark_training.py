@@ -72,14 +72,28 @@ def test_the_same_cells_through_hydras_joblib_launcher(tmp_path):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     data = small_benchmark.write_folds(tmp_path / "folds", 1)
     config = small_benchmark.write_config(
-        tmp_path / "small.yaml", data, seeds=[1], datasets={
-            "tiny": {"data": f"{data}/fold{{fold:02d}}", "recipe": "vocalsound", "folds": [1]}
-        })  # fmt: skip
+        tmp_path / "small.yaml",
+        data,
+        seeds=[1],
+        datasets={"tiny": {"data": f"{data}/fold{{fold:02d}}", "recipe": "vocalsound", "folds": [1]}},
+    )
     launched = subprocess.run(
-        [sys.executable, "-m", "fairseq_neupronet.benchmarking.hydra_cell", "--multirun", f"benchmark={config}",
-         f"out={tmp_path / 'out'}", "cell=range(0,2)", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
-        env=tiny.environment(), cwd=tmp_path, capture_output=True, text=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "fairseq_neupronet.benchmarking.hydra_cell",
+            "--multirun",
+            f"benchmark={config}",
+            f"out={tmp_path / 'out'}",
+            "cell=range(0,2)",
+            "hydra/launcher=joblib",
+            "hydra.launcher.n_jobs=2",
+        ],
+        env=tiny.environment(),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
     assert launched.returncode == 0, launched.stderr
     again = command(config, tmp_path / "out")
     collected = subprocess.run(again, env=tiny.environment(), capture_output=True, text=True)

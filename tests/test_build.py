@@ -10,6 +10,8 @@ def test_pooling_and_dropout_reach_the_network(corpus):
     model = tiny.build_model(task, **pooling, final_dropout=0.3, head="mlp", clf_dropout_rate=0.4)
     assert (model.pooling.options.temperature, model.pooling.options.cosine_sign) == (5.0, "distance")
     assert model.pooling.normalize
-    dropouts = [[module.p for module in part.children() if isinstance(module, nn.Dropout)]
-                for part in (model.head, model.backbone, model.profile_extractor)]  # fmt: skip
+    dropouts = [
+        [module.p for module in part.children() if isinstance(module, nn.Dropout)]
+        for part in (model.head, model.backbone, model.profile_extractor)
+    ]
     assert dropouts == [[0.4], [0.3], [0.3]]

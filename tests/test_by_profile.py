@@ -41,8 +41,13 @@ def test_the_counts_are_those_of_a_loop_over_the_predictions(results):
                         expected[variant, fold, seed, protocol, profile] = found
     with open(results.with_name("by_profile.csv"), newline="") as file:
         rows = list(csv.DictReader(file))
-    found = {(row["variant"], row["fold"], row["seed"], row["protocol"], row["profile"]):
-             (int(row["clips"]), int(row["correct"])) for row in rows}  # fmt: skip
+    found = {
+        (row["variant"], row["fold"], row["seed"], row["protocol"], row["profile"]): (
+            int(row["clips"]),
+            int(row["correct"]),
+        )
+        for row in rows
+    }
     assert found == expected
     assert len(found) == len(rows)
 

@@ -72,10 +72,22 @@ def test_validation_metrics_of_all_epochs_are_not_stored(checkpoint):
 
 def test_the_official_command_validates_without_the_pretraining_file(place, checkpoint, tmp_path):
     finished = tiny.command(
-        "fairseq-validate", "--path", checkpoint, "--task", "audio_finetuning", "data", "--valid-subset", "test",
-        "--batch-size", "128", "--user-dir", tiny.ROOT / "fairseq_neupronet", "--results-path", tmp_path / "out",
+        "fairseq-validate",
+        "--path",
+        checkpoint,
+        "--task",
+        "audio_finetuning",
+        "data",
+        "--valid-subset",
+        "test",
+        "--batch-size",
+        "128",
+        "--user-dir",
+        tiny.ROOT / "fairseq_neupronet",
+        "--results-path",
+        tmp_path / "out",
         cwd=place,
-    )  # fmt: skip
+    )
     assert finished.returncode == 0, finished.stderr
     summary = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert summary["protocol"] == "full"
@@ -200,5 +212,6 @@ def test_two_subsets_in_one_command_are_written_apart(place, checkpoint, tmp_pat
     names = ("metrics.json", "test/metrics.json")
     summaries = [json.loads((tmp_path / "results" / name).read_text()) for name in names]
     assert [(summary["subset"], summary["clips"]) for summary in summaries] == [
-        ("valid", tiny.CLIPS["valid"]), ("test", tiny.CLIPS["test"]),
-    ]  # fmt: skip
+        ("valid", tiny.CLIPS["valid"]),
+        ("test", tiny.CLIPS["test"]),
+    ]

@@ -136,9 +136,16 @@ def test_a_header_that_asks_for_more_than_there_is_allocates_nothing(tmp_path):
 
 @pytest.mark.parametrize(
     "header",
-    [b"{'shape': (4, 6", b"", b"{}", b"[[[", b"\xff" * 9, b"(" * 9000,
-     b"{'descr': '<q9', 'fortran_order': False, 'shape': (4, 6)}"],
-)  # fmt: skip
+    [
+        b"{'shape': (4, 6",
+        b"",
+        b"{}",
+        b"[[[",
+        b"\xff" * 9,
+        b"(" * 9000,
+        b"{'descr': '<q9', 'fortran_order': False, 'shape': (4, 6)}",
+    ],
+)
 def test_a_damaged_header(tmp_path, header):
     (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(96))
     assert "cannot be read as an array (the .npy header is damaged)" in refused(tmp_path / "a.npy")
@@ -267,8 +274,11 @@ def test_a_zip_is_closed_with_its_reader(tmp_path, arrays):
     place = packed(tmp_path, arrays)["half.npy"]
 
     def open_files():
-        return [os.readlink(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")
-                if os.path.exists(f"/proc/self/fd/{number}")]  # fmt: skip
+        return [
+            os.readlink(f"/proc/self/fd/{number}")
+            for number in os.listdir("/proc/self/fd")
+            if os.path.exists(f"/proc/self/fd/{number}")
+        ]
 
     files = ClipFiles(tmp_path)
     files.read(row(place), 4, 6, WHERE)

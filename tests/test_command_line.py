@@ -24,8 +24,9 @@ def completed(*words: str) -> list[str]:
     """What bash offers for the last word."""
     script = completion_script(make_parser(), "bash")
     asked = 'COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)); _neupronet; printf "%s\\n" "${COMPREPLY[@]}"'
-    finished = subprocess.run(["bash", "-c", f"{script}\n{asked}", "bash", *words], capture_output=True, text=True,
-                              timeout=30, check=True)
+    finished = subprocess.run(
+        ["bash", "-c", f"{script}\n{asked}", "bash", *words], capture_output=True, text=True, timeout=30, check=True
+    )
     return finished.stdout.split()
 
 

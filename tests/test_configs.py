@@ -75,8 +75,11 @@ def test_published_numbers(name, loss_weights, batch, updates, epochs):
     assert config["criterion"]["loss_weights"] == loss_weights
     assert config["dataset"]["batch_size"] == batch
     assert config["optimization"] == {
-        "max_update": updates, "max_epoch": epochs, "lr": [1e-4], "sentence_avg": True,
-    }  # fmt: skip
+        "max_update": updates,
+        "max_epoch": epochs,
+        "lr": [1e-4],
+        "sentence_avg": True,
+    }
     optimizer = config["optimizer"]
     assert (optimizer["adam_betas"], optimizer["adam_eps"], optimizer["weight_decay"]) == ("(0.9,0.98)", 1e-8, 4e-3)
     assert config["lr_scheduler"]["phase_ratio"] == [0.1, 0.6, 0.3]

@@ -15,8 +15,13 @@ from fairseq_neupronet.backbones.spectrogram_wav2vec2 import Randomness
 @pytest.mark.parametrize("everywhere", [True, False])
 @torch.no_grad()
 def test_logits_are_cosines_over_the_temperature_of_steps_drawn_as_configured(everywhere):
-    model = network(num_negatives=3, cross_sample_negatives=5, logit_temp=0.25, negatives_from_everywhere=everywhere,
-                    mask_channel_prob=0.0).eval()  # fmt: skip
+    model = network(
+        num_negatives=3,
+        cross_sample_negatives=5,
+        logit_temp=0.25,
+        negatives_from_everywhere=everywhere,
+        mask_channel_prob=0.0,
+    ).eval()
     source, frames, group = torch.rand(4, 8, 60), torch.tensor([60, 41, 33, 12]), torch.tensor([5, 5, 2, 2])
     encoded = model.encode(source, torch.arange(60) >= frames[:, None], np.random.default_rng(1))
     sample, drawn = spectrogram_wav2vec2.sample_negatives, []

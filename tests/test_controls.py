@@ -63,8 +63,11 @@ def test_centred_logits(outputs, groups):
 def best_deal(outputs, most):
     """Over all labellings in which no class has more than ``most`` clips, the one of the highest sum."""
     n_clips = len(outputs)
-    allowed = [labels for labels in product(range(N_CLASSES), repeat=n_clips)
-               if max(labels.count(k) for k in range(N_CLASSES)) <= most]  # fmt: skip
+    allowed = [
+        labels
+        for labels in product(range(N_CLASSES), repeat=n_clips)
+        if max(labels.count(k) for k in range(N_CLASSES)) <= most
+    ]
     return max(allowed, key=lambda labels: sum(outputs[range(n_clips), labels]))
 
 

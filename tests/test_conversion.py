@@ -58,15 +58,29 @@ def loaded(state: dict) -> NeuProNetModel:
 def test_the_options_of_a_transformer_model(tmp_path):
     config = converted(fakes.classifier(), tmp_path)["cfg"]
     assert {key: config["task"][key] for key in ("_name", "padding", "protocol", "profiling", "data", "seed")} == {
-        "_name": "spectrogram_finetuning", "padding": "batch", "protocol": "batch", "profiling": True, "data": "???",
+        "_name": "spectrogram_finetuning",
+        "padding": "batch",
+        "protocol": "batch",
+        "profiling": True,
+        "data": "???",
         "seed": 1,
-    }  # fmt: skip
+    }
     model = config["model"]
     expected = {
-        "_name": "NeuProNet", "backbone": "spectrogram_wav2vec2", "pooling": "dot", "temperature": 1.0,
-        "cosine_sign": "distance", "normalize_embeddings": False, "fusion": "concat", "head": "linear", "n_classes": 4,
-        "n_mels": 128, "decoder_embed_dim": 256, "profiling": True, "profile_extractor_path": None,
-    }  # fmt: skip
+        "_name": "NeuProNet",
+        "backbone": "spectrogram_wav2vec2",
+        "pooling": "dot",
+        "temperature": 1.0,
+        "cosine_sign": "distance",
+        "normalize_embeddings": False,
+        "fusion": "concat",
+        "head": "linear",
+        "n_classes": 4,
+        "n_mels": 128,
+        "decoder_embed_dim": 256,
+        "profiling": True,
+        "profile_extractor_path": None,
+    }
     assert {key: model[key] for key in expected} == expected
     for part in ("transformer", "profile_extractor"):
         theirs = {key: value for key, value in fakes.NETWORK.items() if key in model[part] and key != "_name"}
@@ -91,9 +105,11 @@ def test_the_options_of_a_transformer_model(tmp_path):
     ],
 )
 def test_flags_of_pooling_join_in_the_official_order(tmp_path, flags, pooling):
-    state = fakes.classifier(use_dot_softmax_attention=False, **dict.fromkeys(flags, True)) if (
-        "use_dot_softmax_attention" not in flags
-    ) else fakes.classifier(**dict.fromkeys(flags, True))  # fmt: skip
+    state = (
+        fakes.classifier(use_dot_softmax_attention=False, **dict.fromkeys(flags, True))
+        if ("use_dot_softmax_attention" not in flags)
+        else fakes.classifier(**dict.fromkeys(flags, True))
+    )
     assert converted(state, tmp_path)["cfg"]["model"]["pooling"] == pooling
 
 
@@ -239,17 +255,28 @@ def test_cnn_models_of_the_state_lists(tmp_path, letter, arch, profiling, backbo
     state = converted(official, tmp_path)
     model = state["cfg"]["model"]
     expected = {
-        "backbone": backbone, "temperature": 5.0, "cosine_sign": "similarity", "normalize_embeddings": True,
-        "head": "mlp" if profiling else "linear", "clf_hidden_dim": 64, "profiling": profiling, "n_mels": 128,
-        "decoder_embed_dim": 256, "n_classes": 4,
-    }  # fmt: skip
+        "backbone": backbone,
+        "temperature": 5.0,
+        "cosine_sign": "similarity",
+        "normalize_embeddings": True,
+        "head": "mlp" if profiling else "linear",
+        "clf_hidden_dim": 64,
+        "profiling": profiling,
+        "n_mels": 128,
+        "decoder_embed_dim": 256,
+        "n_classes": 4,
+    }
     assert {key: model[key] for key in expected} == expected
     if letter != "d":
         assert model["batch_norm_momentum"] is None
     ours = loaded(state)
-    renames = {"encoder.effnet.": "backbone.effnet.", "encoder.attention.cla.": "backbone.projection.",
-               "encoder.model_ft.": "backbone.resnet.", "decoder.": "head.",
-               "profile_extractor.w2v_model.": "profile_extractor.network."}  # fmt: skip
+    renames = {
+        "encoder.effnet.": "backbone.effnet.",
+        "encoder.attention.cla.": "backbone.projection.",
+        "encoder.model_ft.": "backbone.resnet.",
+        "decoder.": "head.",
+        "profile_extractor.w2v_model.": "profile_extractor.network.",
+    }
     parameters = ours.state_dict()
     assert len(parameters) == len(official["model"])
     for name, value in official["model"].items():
@@ -297,8 +324,12 @@ def test_settings_come_from_the_extractors_own_checkpoint_where_the_classifier_h
         state, tmp_path, capsys, "--extractor", tmp_path / "official.pt"
     )
     pretrained = fakes.extractor()
-    pretrained["cfg"]["model"] |= {"encoder_layers": 1, "encoder_attention_heads": 8, "mask_prob": 0.5,
-                                   "mask_selection": "poisson"}  # fmt: skip
+    pretrained["cfg"]["model"] |= {
+        "encoder_layers": 1,
+        "encoder_attention_heads": 8,
+        "mask_prob": 0.5,
+        "mask_selection": "poisson",
+    }
     path = fakes.save(pretrained, tmp_path / "pretrained.pt")
     model = converted(state, tmp_path, "--extractor", path)["cfg"]["model"]
     for part in ("transformer", "profile_extractor"):
@@ -342,8 +373,10 @@ def test_a_network_of_a_recipes_sizes_is_believed_to_be_it(tmp_path, capsys, n_m
         assert (network["mask_prob"], network["mask_length"]) == (0.3, 4)
         assert network["quantize_targets"] is False
     printed = capsys.readouterr().out
-    assert f"model.profile_extractor: OFFICIAL.pt does not say how it is built; its sizes are those of the official " \
-        f"recipe of {n_mels} mels" in printed  # fmt: skip
+    assert (
+        f"model.profile_extractor: OFFICIAL.pt does not say how it is built; its sizes are those of the official "
+        f"recipe of {n_mels} mels" in printed
+    )
     assert "encoder_attention_heads -> model.transformer.encoder_attention_heads" in printed
 
 
@@ -364,14 +397,19 @@ def test_the_extractor_of_a_cnn_is_told_by_its_sizes(tmp_path, capsys, quantized
     state = fakes.cnn("b", "efficientnet-b0", True)
     del state["cfg"]["model"]["w2v_args"]
     if quantized:
-        extra = {"vars": torch.rand(1, 32, 32), "weight_proj.weight": torch.rand(32, 64),
-                 "weight_proj.bias": torch.rand(32)}  # fmt: skip
+        extra = {
+            "vars": torch.rand(1, 32, 32),
+            "weight_proj.weight": torch.rand(32, 64),
+            "weight_proj.bias": torch.rand(32),
+        }
         state["model"] |= {f"profile_extractor.w2v_model.quantizer.{name}": value for name, value in extra.items()}
         state["last_optimizer_state"] = None
     network = converted(state, tmp_path)["cfg"]["model"]["profile_extractor"]
-    assert {key: network[key] for key in ("conv_feature_layers", "encoder_attention_heads", "conv_pos", "final_dim")} \
-        == {key: fakes.NETWORK[key] for key in ("conv_feature_layers", "encoder_attention_heads", "conv_pos",
-                                                "final_dim")}  # fmt: skip
+    assert {
+        key: network[key] for key in ("conv_feature_layers", "encoder_attention_heads", "conv_pos", "final_dim")
+    } == {
+        key: fakes.NETWORK[key] for key in ("conv_feature_layers", "encoder_attention_heads", "conv_pos", "final_dim")
+    }
     assert network["quantize_targets"] is quantized
     if quantized:
         assert (network["latent_vars"], network["latent_groups"], network["latent_dim"]) == (16, 2, 64)
@@ -410,9 +448,14 @@ def test_missing_parameters_are_named_and_counted(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     "name",
-    ["encoder.w2v_model.mask_emb", "encoder.w2v_model.feature_extractor.conv_layers.0.0.weight", "encoder.proj.weight",
-     "profile_extractor.w2v_model.final_proj.weight", "profile_extractor.w2v_model.encoder.pos_conv.0.weight_v"],
-)  # fmt: skip
+    [
+        "encoder.w2v_model.mask_emb",
+        "encoder.w2v_model.feature_extractor.conv_layers.0.0.weight",
+        "encoder.proj.weight",
+        "profile_extractor.w2v_model.final_proj.weight",
+        "profile_extractor.w2v_model.encoder.pos_conv.0.weight_v",
+    ],
+)
 def test_a_missing_parameter_that_sizes_are_read_from_is_named(tmp_path, capsys, name):
     sentence = refused(without(fakes.classifier(), name), tmp_path, capsys)
     assert f"1 missing (first: {name})" in sentence

@@ -145,9 +145,20 @@ def test_an_eval_payload_in_a_convolution_specification(tmp_path, capsys, where)
 
 @pytest.mark.parametrize(
     "text",
-    ["PAYLOAD", "(0.9, PAYLOAD)", "(0.9, 0.98) if PAYLOAD else 0", "(0.9,)", "(0.9, 1.0)", "(0.9, float('nan'))",
-     "(0.9, -.1)", "[" * 90, "9" * 99, "(0.9, True)", "0.9, 0.98, 0"],
-)  # fmt: skip
+    [
+        "PAYLOAD",
+        "(0.9, PAYLOAD)",
+        "(0.9, 0.98) if PAYLOAD else 0",
+        "(0.9,)",
+        "(0.9, 1.0)",
+        "(0.9, float('nan'))",
+        "(0.9, -.1)",
+        "[" * 90,
+        "9" * 99,
+        "(0.9, True)",
+        "0.9, 0.98, 0",
+    ],
+)
 @pytest.mark.parametrize("where", ["used", "unused"])
 def test_an_eval_payload_in_adam_betas(tmp_path, capsys, text, where):
     state = fakes.classifier()
@@ -274,9 +285,10 @@ def test_a_storage_larger_than_its_member_is_refused(tmp_path, capsys):
     fakes.save({"cfg": {}, "model": {"a": torch.ones(4)}}, tmp_path / "plain.pt")
     many = b"J\x00\x00\x00\x40"  # 2 ** 30, where 4 was written
     path = fakes.repack(
-        tmp_path / "plain.pt", tmp_path / "official.pt",
+        tmp_path / "plain.pt",
+        tmp_path / "official.pt",
         lambda pickled: pickled.replace(b"K\x04t", many + b"t").replace(b"K\x04\x85", many + b"\x85"),
-    )  # fmt: skip
+    )
     assert "damaged, torch cannot read it" in refusal(path, tmp_path, capsys)
 
 

@@ -134,10 +134,18 @@ def test_training_goes_on_from_the_official_updates(data, tmp_path):
     assert main([*map(str, arguments)]) == 0
     official = torch.load(REFERENCE / "official_neupronet.pt", weights_only=True)
     run = tiny.command(
-        "fairseq-hydra-train", "--config-dir", tmp_path, "--config-name", "on", f"task.data={data}",
-        "optimization.max_update=21", "common.log_interval=1", "hydra.run.dir=run", "checkpoint.continue_once=null",
+        "fairseq-hydra-train",
+        "--config-dir",
+        tmp_path,
+        "--config-name",
+        "on",
+        f"task.data={data}",
+        "optimization.max_update=21",
+        "common.log_interval=1",
+        "hydra.run.dir=run",
+        "checkpoint.continue_once=null",
         cwd=tmp_path,
-    )  # fmt: skip
+    )
     assert run.returncode == 0, run.stderr
     assert "checkpoints/checkpoint_last.pt (epoch 7 @ 20 updates)" in run.stdout
     state = torch.load(last, weights_only=True)

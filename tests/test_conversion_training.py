@@ -24,8 +24,12 @@ def adam(model, state: dict) -> FairseqAdam:
 
 
 def official_name(name: str) -> str:
-    for ours, theirs in (("backbone.network.", "encoder.w2v_model."), ("backbone.", "encoder."), ("head.", "decoder."),
-                         ("profile_extractor.network.", "profile_extractor.w2v_model.")):  # fmt: skip
+    for ours, theirs in (
+        ("backbone.network.", "encoder.w2v_model."),
+        ("backbone.", "encoder."),
+        ("head.", "decoder."),
+        ("profile_extractor.network.", "profile_extractor.w2v_model."),
+    ):
         if name.startswith(ours):
             return theirs + name.removeprefix(ours)
     return name
@@ -134,13 +138,19 @@ def test_the_flat_moments_of_half_precision_are_reordered(tmp_path, capsys):
 def test_the_number_of_updates_the_epoch_and_the_best_share_are_kept(tmp_path):
     state = converted(fakes.classifier(), tmp_path)
     assert state["optimizer_history"] == [
-        {"criterion_name": "NeuProNetCriterion", "optimizer_name": "FairseqAdam", "num_updates": 20,
-         "lr_scheduler_state": {"best": 0.25}},
-    ]  # fmt: skip
+        {
+            "criterion_name": "NeuProNetCriterion",
+            "optimizer_name": "FairseqAdam",
+            "num_updates": 20,
+            "lr_scheduler_state": {"best": 0.25},
+        },
+    ]
     assert state["extra_state"] == {
         "train_iterator": {"version": 2, "epoch": 7, "iterations_in_epoch": 0, "shuffle": True},
-        "best": 0.71875, "val_loss": 0.71875, "previous_training_time": 8.5,
-    }  # fmt: skip
+        "best": 0.71875,
+        "val_loss": 0.71875,
+        "previous_training_time": 8.5,
+    }
 
 
 @pytest.mark.parametrize("history", [None, []])
@@ -201,9 +211,18 @@ def test_training_goes_on_by_the_recipe_and_once_it_was_interrupted_by_its_own_c
     official["cfg"]["model"]["clf_output_dim"] = 3
     official["cfg"]["criterion"]["class_weights"] = [1.0] * 3
     converted(official, tmp_path, "--recipe", tmp_path / "on.yaml", "--data", own_corpus)
-    arguments = ["--config-dir", tmp_path, "--config-name", "on", f"task.data={own_corpus}", "common.log_interval=1",
-                 "common.log_format=simple", "dataset.batch_size=8", "hydra.run.dir=run",
-                 "dataset.num_workers=0"]  # fmt: skip
+    arguments = [
+        "--config-dir",
+        tmp_path,
+        "--config-name",
+        "on",
+        f"task.data={own_corpus}",
+        "common.log_interval=1",
+        "common.log_format=simple",
+        "dataset.batch_size=8",
+        "hydra.run.dir=run",
+        "dataset.num_workers=0",
+    ]
 
     def updates(most: int) -> tuple[str, list[int]]:
         run = tiny.command("fairseq-hydra-train", *arguments, f"optimization.max_update={most}", cwd=tmp_path)

@@ -158,10 +158,12 @@ def test_every_term_has_a_gradient_that_reaches_the_network(corpus, options):
     loss, _, _ = criterion(model, tiny.batches(task, "train", batch_size=12)[0])
     loss.backward()
     still = [
-        name for name, parameter in model.named_parameters()
-        if parameter.grad is None and not name.startswith(("backbone.network.final_proj", "backbone.network.project_q"))
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.grad is None
+        and not name.startswith(("backbone.network.final_proj", "backbone.network.project_q"))
         and not name.startswith("backbone.network.mask_emb")
-    ]  # fmt: skip
+    ]
     assert still == []
 
 
@@ -183,7 +185,6 @@ def test_a_class_weight_that_is_not_positive_is_refused_at_start(setting, weight
 def test_another_number_of_loss_weights_than_two_is_refused_at_start(setting, name, weights):
     with pytest.raises(InputError, match=rf"criterion\.{name} has {len(weights)} number\(s\), two are wanted"):
         tiny.build_criterion(setting[0], **{name: weights})
-
 
 
 def test_smoothed_labels_and_mixtures_count_in_training_only(setting):

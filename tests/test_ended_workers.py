@@ -7,15 +7,16 @@ import pytest
 
 from fairseq_neupronet import fairseq_patches, stop_signals
 
-CONFIG = SimpleNamespace(
-    optimization=SimpleNamespace(max_update=0), checkpoint=SimpleNamespace(patience=-1)
-)
+CONFIG = SimpleNamespace(optimization=SimpleNamespace(max_update=0), checkpoint=SimpleNamespace(patience=-1))
 TRAINER = SimpleNamespace(get_num_updates=lambda: 7)
 # Of torch's loader: it looks after its processes, or asks one that has ended for a batch's memory.
 ENDED = [
-    RuntimeError("DataLoader worker (pid 5) is killed by signal: Terminated."), EOFError(), ConnectionResetError(104),
-    ConnectionRefusedError(111), FileNotFoundError(2, "No such file or directory"),
-]  # fmt: skip
+    RuntimeError("DataLoader worker (pid 5) is killed by signal: Terminated."),
+    EOFError(),
+    ConnectionResetError(104),
+    ConnectionRefusedError(111),
+    FileNotFoundError(2, "No such file or directory"),
+]
 
 
 def train(monkeypatch, error: Exception, received: list[int]):
@@ -33,8 +34,9 @@ def test_a_signal_to_the_loaders_processes_too_ends_with_one_sentence(monkeypatc
         train(monkeypatch, error, [signal.SIGTERM])
     assert ended.value.code == stop_signals.EXIT_CODE
     said = capsys.readouterr().err
-    assert said == ("neupronet: stopped by SIGTERM: update 7 is not saved, an earlier one is; the same command "
-                    "resumes\n")
+    assert said == (
+        "neupronet: stopped by SIGTERM: update 7 is not saved, an earlier one is; the same command resumes\n"
+    )
 
 
 @pytest.mark.parametrize("error", ENDED, ids=lambda error: type(error).__name__)

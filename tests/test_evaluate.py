@@ -43,8 +43,24 @@ def trained(place, checkpoint, tmp_path_factory):
 
 
 def evaluate(trained, out, name="both", *options, protocols=PROTOCOLS):
-    return main(["evaluate", "--path", str(trained / f"{name}.pt"), "--data", str(trained / "data"), "--out", str(out),
-                 "--protocol", ",".join(protocols), "--device", "cpu", "--workers", "0", *options])  # fmt: skip
+    return main(
+        [
+            "evaluate",
+            "--path",
+            str(trained / f"{name}.pt"),
+            "--data",
+            str(trained / "data"),
+            "--out",
+            str(out),
+            "--protocol",
+            ",".join(protocols),
+            "--device",
+            "cpu",
+            "--workers",
+            "0",
+            *options,
+        ]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +87,10 @@ def cases(*quick):
     return [pytest.param(*case, marks=() if case in quick else pytest.mark.slow) for case in every]
 
 
-@pytest.mark.parametrize(("name", "protocol", "subset"),
-                         cases(("base", "single", "valid"), ("both", "enrol-2", "test"), ("both", "batch-5", "valid")))
+@pytest.mark.parametrize(
+    ("name", "protocol", "subset"),
+    cases(("base", "single", "valid"), ("both", "enrol-2", "test"), ("both", "batch-5", "valid")),
+)
 def test_figures_are_those_of_fairseq_validate_to_the_digit(
     trained, evaluated, tmp_path, caplog, name, protocol, subset
 ):
@@ -85,8 +103,11 @@ def test_figures_are_those_of_fairseq_validate_to_the_digit(
     assert (ours / "predictions.tsv").read_text() == (tmp_path / "predictions.tsv").read_text()
     summary, expected = (json.loads((folder / "metrics.json").read_text()) for folder in (ours, tmp_path))
     assert summary == expected
-    found = {row["metric"]: row for row in rows_of(evaluated / name)
-             if (row["subset"], row["protocol"], row["control"]) == (subset, protocol, "")}  # fmt: skip
+    found = {
+        row["metric"]: row
+        for row in rows_of(evaluated / name)
+        if (row["subset"], row["protocol"], row["control"]) == (subset, protocol, "")
+    }
     for metric, value in expected["metrics"].items():
         if value is not None:
             assert float(found[metric]["value"]) == value
@@ -145,12 +166,13 @@ def test_controls_are_of_the_outputs_for_each_clip_alone(evaluated, protocol, co
         assert summary["metrics"]["accuracy"] == np.mean(expected.argmax(axis=1) == targets)
 
 
-@pytest.mark.parametrize(("control", "among"), [
-    ("shuffled_profiles", "all_clips"), ("shuffled_within_class", "clips_of_a_class")
-])  # fmt: skip
-@pytest.mark.parametrize("protocol", [
-    "enrol-2", pytest.param("full", marks=pytest.mark.slow), pytest.param("batch-5", marks=pytest.mark.slow)
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("control", "among"), [("shuffled_profiles", "all_clips"), ("shuffled_within_class", "clips_of_a_class")]
+)
+@pytest.mark.parametrize(
+    "protocol",
+    ["enrol-2", pytest.param("full", marks=pytest.mark.slow), pytest.param("batch-5", marks=pytest.mark.slow)],
+)
 def test_shuffled_profiles_are_those_of_fairseq_validate_with_shuffled_profiles(
     trained, evaluated, tmp_path, protocol, control, among
 ):
@@ -190,8 +212,12 @@ def test_batch_norm_adapts_in_a_model_that_was_trained_before_that_was_an_option
     torch.save(state, trained / "adaptive.pt")
 
     protocols = ("single", "full", "enrol-2")
-    for name, options in {"later": ["--adaptive-batch-norm", "2"], "earlier": ["--adaptive-batch-norm", "2"],
-                          "adaptive": [], "plain": []}.items():  # fmt: skip
+    for name, options in {
+        "later": ["--adaptive-batch-norm", "2"],
+        "earlier": ["--adaptive-batch-norm", "2"],
+        "adaptive": [],
+        "plain": [],
+    }.items():
         checkpoint = "later" if name == "plain" else name
         assert evaluate(trained, tmp_path / name, checkpoint, *options, protocols=protocols) == 0
     assert rows_of(tmp_path / "later") == rows_of(tmp_path / "earlier") == rows_of(tmp_path / "adaptive")
@@ -241,8 +267,11 @@ def test_every_number_is_stored_with_its_subset_protocol_and_control(evaluated):
     rows = rows_of(evaluated / "both")
     expected = {(protocol, control) for protocol in ("full", "enrol-2") for control in ("", *CONTROLS)}
     expected |= {("single", ""), ("batch-5", "")}
-    expected |= {(protocol, control) for protocol in ("full", "enrol-2", "batch-5")
-                 for control in ("shuffled_profiles", "shuffled_within_class")}  # fmt: skip
+    expected |= {
+        (protocol, control)
+        for protocol in ("full", "enrol-2", "batch-5")
+        for control in ("shuffled_profiles", "shuffled_within_class")
+    }
     for subset in ("test", "valid"):
         assert {(row["protocol"], row["control"]) for row in rows if row["subset"] == subset} == expected
     assert all(row["metric"] and isinstance(float(row["value"] or "nan"), float) for row in rows)

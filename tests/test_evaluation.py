@@ -220,8 +220,11 @@ def test_written_predictions_give_scikit_learns_figures(corpus, tmp_path, batch_
         assert figures[name] == pytest.approx(value, abs=1e-9), name
         assert summary["metrics"][name] == figures[name]  # unrounded
     assert {key: summary[key] for key in ("checkpoint", "subset", "protocol", "clips")} == {
-        "checkpoint": "some/checkpoint.pt", "subset": "test", "protocol": "full", "clips": tiny.CLIPS["test"],
-    }  # fmt: skip
+        "checkpoint": "some/checkpoint.pt",
+        "subset": "test",
+        "protocol": "full",
+        "clips": tiny.CLIPS["test"],
+    }
     assert summary["metrics"]["brier"] is None
     assert "two classes" in summary["undefined"]["brier"]
 

@@ -45,13 +45,33 @@ def trained(folder, sounds, **options):
     return fairseq_neupronet.load(spoken.save(folder / "model.pt", task, network, config))
 
 
-@pytest.mark.parametrize("recipe", [
-    tiny.RECIPE,
-    {"name": "k", "kind": "kaldi_fbank", "sample_rate": 16000, "hop_length": 160, "n_mels": 24, "frame_length_ms": 25,
-     "mean": -3.05, "divisor": 5.42},
-    {"name": "t", "kind": "kaldi_fbank", "sample_rate": 22050, "hop_length": 200, "n_mels": 20, "frame_length_ms": 20,
-     "mean": 1.0, "divisor": 2.0, "target_frames": 50},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        tiny.RECIPE,
+        {
+            "name": "k",
+            "kind": "kaldi_fbank",
+            "sample_rate": 16000,
+            "hop_length": 160,
+            "n_mels": 24,
+            "frame_length_ms": 25,
+            "mean": -3.05,
+            "divisor": 5.42,
+        },
+        {
+            "name": "t",
+            "kind": "kaldi_fbank",
+            "sample_rate": 22050,
+            "hop_length": 200,
+            "n_mels": 20,
+            "frame_length_ms": 20,
+            "mean": 1.0,
+            "divisor": 2.0,
+            "target_frames": 50,
+        },
+    ],
+)
 def test_features_in_the_graph_are_those_of_the_recipe(recipe):
     recipe = FeatureRecipe.from_dict(recipe)
     features = GraphFeatures(recipe)
@@ -71,12 +91,16 @@ def test_silence_has_features_in_the_graph_too():
 
 
 @needs_export
-@pytest.mark.parametrize(("options", "inside"), [
-    (PROFILES | {"padding": "batch"}, True), (SMALL_CNN, True),
-    # Untrained, its outputs differ by more than export allows, which then refuses; a trained one differs by 7e-5.
-    pytest.param(CNN | {"normalize": True}, False, marks=[pytest.mark.slow, pytest.mark.xfail(raises=InputError)]),
-    pytest.param(SMALL_CNN | PROFILES, False, marks=pytest.mark.slow),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "inside"),
+    [
+        (PROFILES | {"padding": "batch"}, True),
+        (SMALL_CNN, True),
+        # Untrained, its outputs differ by more than export allows, which then refuses; a trained one differs by 7e-5.
+        pytest.param(CNN | {"normalize": True}, False, marks=[pytest.mark.slow, pytest.mark.xfail(raises=InputError)]),
+        pytest.param(SMALL_CNN | PROFILES, False, marks=pytest.mark.slow),
+    ],
+)
 def test_onnx_says_what_the_model_says(sounds, tmp_path, options, inside):
     model = trained(tmp_path, sounds, **options)
     difference = exporting.export(model, tmp_path / "model.onnx", "onnx", inside)
@@ -99,8 +123,11 @@ def test_onnx_says_what_the_model_says(sounds, tmp_path, options, inside):
             inputs[f"{number}_enrolled"] = rows
         expected.append(model.predict(clip, name)[0].logits)
     np.savez(tmp_path / "in.npz", **inputs)
-    done = subprocess.run([sys.executable, "-c", RUN_ONNX, tmp_path / "model.onnx", tmp_path / "in.npz", "3",
-                           tmp_path / "out.npz"], capture_output=True, text=True)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", RUN_ONNX, tmp_path / "model.onnx", tmp_path / "in.npz", "3", tmp_path / "out.npz"],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["classes"] == list(tiny.CLASSES)
     found = np.load(tmp_path / "out.npz")
@@ -109,18 +136,33 @@ def test_onnx_says_what_the_model_says(sounds, tmp_path, options, inside):
 
 
 @needs_export
-@pytest.mark.parametrize(("options", "inside"), [
-    (PROFILES | {"padding": "batch"}, False),
-    (SMALL_CNN | {"profile_normalize": True, "profile_normalize_prior": 5.0, "normalize": True}, True),
-    (SMALL_CNN | {"profile_normalize": True, "profile_normalize_prior": 5.0, "two_views": True}, False),
-    (SMALL_CNN | {"adaptive_batch_norm": 2.0}, False),
-    pytest.param(SMALL_CNN | {"adaptive_batch_norm": 2.0, "profile_normalize": True, "two_views": True}, False,
-                 marks=pytest.mark.slow),
-    pytest.param({"model": {"second_backbone": "resnet18"}, "adaptive_batch_norm": 2.0, "profile_normalize": True,
-                  "two_views": True}, False, marks=pytest.mark.slow),
-    pytest.param(PROFILES | SMALL_CNN | {"adaptive_batch_norm": 2.0}, False, marks=pytest.mark.slow),
-    pytest.param(PROFILES, True, marks=pytest.mark.slow), pytest.param(CNN, False, marks=pytest.mark.slow),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "inside"),
+    [
+        (PROFILES | {"padding": "batch"}, False),
+        (SMALL_CNN | {"profile_normalize": True, "profile_normalize_prior": 5.0, "normalize": True}, True),
+        (SMALL_CNN | {"profile_normalize": True, "profile_normalize_prior": 5.0, "two_views": True}, False),
+        (SMALL_CNN | {"adaptive_batch_norm": 2.0}, False),
+        pytest.param(
+            SMALL_CNN | {"adaptive_batch_norm": 2.0, "profile_normalize": True, "two_views": True},
+            False,
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            {
+                "model": {"second_backbone": "resnet18"},
+                "adaptive_batch_norm": 2.0,
+                "profile_normalize": True,
+                "two_views": True,
+            },
+            False,
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(PROFILES | SMALL_CNN | {"adaptive_batch_norm": 2.0}, False, marks=pytest.mark.slow),
+        pytest.param(PROFILES, True, marks=pytest.mark.slow),
+        pytest.param(CNN, False, marks=pytest.mark.slow),
+    ],
+)
 def test_pt2_says_what_the_model_says(sounds, tmp_path, options, inside):
     """The comparison on export is with the model; a graph that differs is refused, see below."""
     model = trained(tmp_path, sounds, **options)
@@ -150,8 +192,9 @@ def test_a_model_of_bfloat16_is_written_in_float32(sounds, tmp_path):
 @needs_export
 def test_a_graph_that_differs_is_not_written(sounds, tmp_path, monkeypatch):
     model = trained(tmp_path, sounds, **SMALL_CNN)
-    monkeypatch.setattr("fairseq_neupronet.inference.graph_features.filter_bank",
-                        lambda *sizes: 1.01 * torch.rand(201, 8))  # fmt: skip
+    monkeypatch.setattr(
+        "fairseq_neupronet.inference.graph_features.filter_bank", lambda *sizes: 1.01 * torch.rand(201, 8)
+    )
     with pytest.raises(InputError, match="differs from the model"):
         exporting.export(model, tmp_path / "model.pt2", "pt2", True)
     assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]

@@ -17,10 +17,14 @@ from fairseq_neupronet.fairseq_patches import early_stopping_state, patch_fairse
 from fairseq_neupronet.randomness import draws_of_batch
 
 REPLACED = [
-    (checkpoint_utils, "torch_persistent_save"), (checkpoint_utils, "load_checkpoint"),
-    (checkpoint_utils, "load_checkpoint_to_cpu"), (checkpoint_utils, "PathManager"), (training_command, "train"),
-    (training_command, "validate_and_save"), (Trainer, "_check_grad_norms"),
-]  # fmt: skip
+    (checkpoint_utils, "torch_persistent_save"),
+    (checkpoint_utils, "load_checkpoint"),
+    (checkpoint_utils, "load_checkpoint_to_cpu"),
+    (checkpoint_utils, "PathManager"),
+    (training_command, "train"),
+    (training_command, "validate_and_save"),
+    (Trainer, "_check_grad_norms"),
+]
 
 
 @pytest.fixture

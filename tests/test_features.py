@@ -60,9 +60,15 @@ def test_mel_recipe_equals_librosa(name, n_mels, rate):
     assert np.abs(features - expected).max() < 0.25
 
 
-@pytest.mark.parametrize("rate, n_fft, n_mels", [
-    (22500, 2048, 128), (10667, 256, 192), (11025, 512, 40), (1001, 256, 20),
-])
+@pytest.mark.parametrize(
+    "rate, n_fft, n_mels",
+    [
+        (22500, 2048, 128),
+        (10667, 256, 192),
+        (11025, 512, 40),
+        (1001, 256, 20),
+    ],
+)
 def test_the_filter_bank_equals_librosas_at_odd_and_low_rates(rate, n_fft, n_mels):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # empty filters
@@ -96,9 +102,15 @@ def test_mel_recipe_equals_librosa_on_real_clips(file, rate):
     assert np.abs(features - _librosa_reference(wave.numpy(), rate, 128)).max() < 0.25
 
 
-@pytest.mark.parametrize("rate, n_mels, n_fft, hop", [
-    (16000, 33, 512, 160), (22500, 20, 1023, 511), (44100, 128, 4096, 100), (8000, 1, 256, 300),
-])
+@pytest.mark.parametrize(
+    "rate, n_mels, n_fft, hop",
+    [
+        (16000, 33, 512, 160),
+        (22500, 20, 1023, 511),
+        (44100, 128, 4096, 100),
+        (8000, 1, 256, 300),
+    ],
+)
 def test_mel_recipe_equals_librosa_at_other_sizes(rate, n_mels, n_fft, hop):
     wave = MADE["voice"](0.7, rate).astype(np.float32)
     recipe = FeatureRecipe.load("official", sample_rate=rate, n_mels=n_mels, n_fft=n_fft, hop_length=hop)
@@ -128,8 +140,14 @@ def test_frame_counts_are_those_of_the_official_manifests():
 def test_kaldi_recipe_equals_torchaudio():
     wave = torch.from_numpy(MADE["voice"](1.0, 16000)).float() + 0.05  # an offset that the recipe takes out
     expected = torchaudio.compliance.kaldi.fbank(
-        (wave - wave.mean()).unsqueeze(0), htk_compat=True, sample_frequency=16000, use_energy=False,
-        window_type="hanning", num_mel_bins=128, dither=0.0, frame_shift=10,
+        (wave - wave.mean()).unsqueeze(0),
+        htk_compat=True,
+        sample_frequency=16000,
+        use_energy=False,
+        window_type="hanning",
+        num_mel_bins=128,
+        dither=0.0,
+        frame_shift=10,
     )
     features = extract_features(wave, FeatureRecipe.load("kaldi_fbank"))
     assert features.shape == (128, 98) and features.dtype == np.float32
@@ -157,8 +175,9 @@ def test_kaldi_recipe_on_a_clip_shorter_than_a_window():
     wave = torch.randn(150)
     features = extract_features(wave, FeatureRecipe.load("kaldi_fbank"))
     padded = torch.cat([wave - wave.mean(), torch.zeros(250)]).unsqueeze(0)
-    expected = torchaudio.compliance.kaldi.fbank(padded, htk_compat=True, sample_frequency=16000, window_type="hanning",
-                                                 num_mel_bins=128, dither=0.0)
+    expected = torchaudio.compliance.kaldi.fbank(
+        padded, htk_compat=True, sample_frequency=16000, window_type="hanning", num_mel_bins=128, dither=0.0
+    )
     np.testing.assert_allclose(features, ((expected + 3.05) / 5.42).T.numpy(), atol=1e-5)
 
 
@@ -240,10 +259,12 @@ def test_decoding_refuses_what_is_no_audio(tmp_path):
     (tmp_path / "text.wav").write_text("this is no audio")
     soundfile.write(tmp_path / "empty.wav", np.zeros(0), 16000)
     soundfile.write(tmp_path / "nan.wav", np.array([0.0, np.nan]), 16000, subtype="FLOAT")
-    for name, message in (("absent.wav", "no such audio file; correct the path"),
-                          ("text.wav", "does not decode as audio .*; replace the file or convert it"),
-                          ("empty.wav", r"the audio is empty \(0 samples\); replace the file"),
-                          ("nan.wav", "NaN or infinite samples; replace the file")):
+    for name, message in (
+        ("absent.wav", "no such audio file; correct the path"),
+        ("text.wav", "does not decode as audio .*; replace the file or convert it"),
+        ("empty.wav", r"the audio is empty \(0 samples\); replace the file"),
+        ("nan.wav", "NaN or infinite samples; replace the file"),
+    ):
         with pytest.raises(InputError, match=f"{name}: .*{message}"):
             load_audio(tmp_path / name, 16000)
 
@@ -279,20 +300,33 @@ def test_a_recipe_of_the_users_own(tmp_path):
     assert FeatureRecipe.load(tmp_path / "icbhi.yaml").describe() == "icbhi: 192 mels, 22500 Hz, n_fft 256, hop 32"
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"kind": "mfcc"}, "kind is 'mfcc'; known kinds: mel_db, kaldi_fbank"),
-    ({"n_mel": 64}, "unknown field n_mel; known fields: name, kind, sample_rate"),
-    ({"n_mels": "many"}, "n_mels is 'many'; give it a number"),
-    ({"n_mels": True}, "n_mels is True; give it a number"),
-    ({"n_mels": None}, "n_mels is missing; give it a number"),
-    ({"hop_length": 0}, "hop_length is 0; give it a number above 0"),
-    ({"n_fft": 512.5}, "n_fft is 512.5; give it a whole number"),
-    ({"scale": float("nan")}, "scale is nan; give it a number"),
-    ({"sample_rate": 16}, "sample_rate is 16; give it in Hz"),
-    ({"divisor": 5.42}, "divisor does not apply to kind mel_db, whose fields are"),
-    ({"kind": "kaldi_fbank", "n_fft": None, "top_db": None, "scale": None, "mean": 0, "divisor": 1,
-      "frame_length_ms": 0.05}, "frame_length_ms is 0.05, less than two samples"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"kind": "mfcc"}, "kind is 'mfcc'; known kinds: mel_db, kaldi_fbank"),
+        ({"n_mel": 64}, "unknown field n_mel; known fields: name, kind, sample_rate"),
+        ({"n_mels": "many"}, "n_mels is 'many'; give it a number"),
+        ({"n_mels": True}, "n_mels is True; give it a number"),
+        ({"n_mels": None}, "n_mels is missing; give it a number"),
+        ({"hop_length": 0}, "hop_length is 0; give it a number above 0"),
+        ({"n_fft": 512.5}, "n_fft is 512.5; give it a whole number"),
+        ({"scale": float("nan")}, "scale is nan; give it a number"),
+        ({"sample_rate": 16}, "sample_rate is 16; give it in Hz"),
+        ({"divisor": 5.42}, "divisor does not apply to kind mel_db, whose fields are"),
+        (
+            {
+                "kind": "kaldi_fbank",
+                "n_fft": None,
+                "top_db": None,
+                "scale": None,
+                "mean": 0,
+                "divisor": 1,
+                "frame_length_ms": 0.05,
+            },
+            "frame_length_ms is 0.05, less than two samples",
+        ),
+    ],
+)
 def test_recipe_mistakes(change, message):
     with pytest.raises(InputError, match=f"recipe official: {message}"):
         FeatureRecipe.from_dict(FeatureRecipe.load("official").to_dict() | change)

@@ -27,9 +27,14 @@ def network(pooling: str, gather: bool, freeze: int = 0) -> NeuProNet:
     torch.manual_seed(1)
     fusion = build_fusion("concat", WIDTH, None)
     return NeuProNet(
-        Embedding(4, WIDTH), nn.Linear(fusion.width, 3), Embedding(4, WIDTH), ProfilePooling(pooling), fusion,
-        freeze_profile_extractor_updates=freeze, gather_profiles=gather,
-    )  # fmt: skip
+        Embedding(4, WIDTH),
+        nn.Linear(fusion.width, 3),
+        Embedding(4, WIDTH),
+        ProfilePooling(pooling),
+        fusion,
+        freeze_profile_extractor_updates=freeze,
+        gather_profiles=gather,
+    )
 
 
 def clips() -> tuple[torch.Tensor, torch.Tensor]:

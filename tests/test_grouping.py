@@ -13,9 +13,16 @@ from fairseq_neupronet.modules.profile_bank import ProfileBank, embed_split
 # What is left is repeatable: an unmasked extractor without dropout.
 STILL = {
     name: 0.0
-    for name in ("dropout", "attention_dropout", "activation_dropout", "encoder_layerdrop", "dropout_input",
-                 "dropout_features", "mask_channel_prob")
-}  # fmt: skip
+    for name in (
+        "dropout",
+        "attention_dropout",
+        "activation_dropout",
+        "encoder_layerdrop",
+        "dropout_input",
+        "dropout_features",
+        "mask_channel_prob",
+    )
+}
 OPTIONS = {"profile_extractor": STILL, "transformer": STILL, "final_dropout": 0.0, "apply_mask": False}
 
 
@@ -87,10 +94,13 @@ def test_the_bank_hears_clips_as_evaluation_does(corpus):
     model.eval()
     for number in range(len(alone)):
         one = tiny.collated(alone, number)["net_input"]
-        torch.testing.assert_close(one["source"][0], torch.nn.functional.pad(
-            torch.from_numpy(np.load(alone.manifest.root / alone.manifest.clips[number]))[:, :40],
-            (0, 40 - min(40, int(alone.manifest.frames[number]))),
-        ))  # fmt: skip
+        torch.testing.assert_close(
+            one["source"][0],
+            torch.nn.functional.pad(
+                torch.from_numpy(np.load(alone.manifest.root / alone.manifest.clips[number]))[:, :40],
+                (0, 40 - min(40, int(alone.manifest.frames[number]))),
+            ),
+        )
         expected = model.profile_extractor(one["source"], one["padding_mask"])[0]
         torch.testing.assert_close(model.bank.embedding[number], expected, rtol=1e-5, atol=1e-6)
 

@@ -20,12 +20,18 @@ def data(tmp_path_factory):
 
 @pytest.mark.parametrize("half", [False, True])
 def test_what_is_frozen_stands_still_and_the_rest_moves(data, half):
-    trainer = trainer_of(data, common__bf16=half, model__freeze_backbone_updates=1000, optimizer__weight_decay=0.1,
-                         optimization__lr=[0.1])  # fmt: skip
+    trainer = trainer_of(
+        data,
+        common__bf16=half,
+        model__freeze_backbone_updates=1000,
+        optimizer__weight_decay=0.1,
+        optimization__lr=[0.1],
+    )
     before = copy.deepcopy(dict(trainer.get_model().named_parameters()))
     steps(trainer, 3)
-    moved = {name for name, parameter in trainer.get_model().named_parameters()
-             if not torch.equal(parameter, before[name])}  # fmt: skip
+    moved = {
+        name for name, parameter in trainer.get_model().named_parameters() if not torch.equal(parameter, before[name])
+    }
     assert {name.partition(".")[0] for name in moved} == {"head", "profile_extractor"}
 
 
@@ -39,8 +45,9 @@ class _Flat:
 
 
 def test_of_flat_copies_the_frozen_parts_are_kept():
-    parameters = [nn.Parameter(torch.full(shape, value).half()) for shape, value in
-                  (((2, 3), 1.0), ((4,), 2.0), ((1, 2), 3.0))]  # fmt: skip
+    parameters = [
+        nn.Parameter(torch.full(shape, value).half()) for shape, value in (((2, 3), 1.0), ((4,), 2.0), ((1, 2), 3.0))
+    ]
     optimizer = _Flat(parameters)
     with masters_kept(optimizer, [parameters[1]]):
         optimizer.fp32_params[0].data.mul_(0.5)

@@ -56,7 +56,7 @@ def test_icbhi_metrics_are_left_out_where_no_class_is_normal(corpus):
 def test_icbhi_score_without_a_normal_class_is_refused_at_the_start(own_corpus):
     finished = tiny.train(
         "finetuning", "icbhi", "task.data=data", "criterion.class_weights=null", cwd=own_corpus.parent
-    )  # fmt: skip
+    )
     assert (
         "checkpoint.best_checkpoint_metric=icbhi_score: it is relative to a class 'normal', which data/dict.label.txt "
         "does not have; name the normal class with task.normal_class; known are loss, loss_classification, accuracy, "
@@ -81,9 +81,15 @@ def test_from_the_icbhi_folder_to_its_figures(tmp_path):
     done = tiny.train("pretraining", "icbhi", "task.data=data", "hydra.run.dir=pretrained", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     done = tiny.train(
-        "finetuning", "icbhi", *tiny.FROM_EXTRACTOR, "model.fusion=tensor", "model.fusion_rank=2",
-        "hydra.run.dir=trained", "optimization.max_update=16", cwd=tmp_path,
-    )  # fmt: skip
+        "finetuning",
+        "icbhi",
+        *tiny.FROM_EXTRACTOR,
+        "model.fusion=tensor",
+        "model.fusion_rank=2",
+        "hydra.run.dir=trained",
+        "optimization.max_update=16",
+        cwd=tmp_path,
+    )
     assert done.returncode == 0, done.stderr
     assert "best_icbhi_score" in done.stdout
     checkpoint = tmp_path / "trained" / "checkpoints" / "checkpoint_best.pt"

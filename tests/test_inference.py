@@ -26,10 +26,16 @@ MODELS = {
     "two_backbones": {"model": spoken.EFFICIENTNET, "two_views": True},
     "adaptive": {"model": spoken.EFFICIENTNET, "adaptive_batch_norm": 3.0},
     "adaptive_views": {
-        "model": spoken.EFFICIENTNET, "adaptive_batch_norm": 3.0, "two_views": True, **NORMALIZED,
+        "model": spoken.EFFICIENTNET,
+        "adaptive_batch_norm": 3.0,
+        "two_views": True,
+        **NORMALIZED,
     },
     "adaptive_encoders": {
-        "model": {"second_backbone": "efficientnet-b0"}, "adaptive_batch_norm": 3.0, "two_views": True, **NORMALIZED,
+        "model": {"second_backbone": "efficientnet-b0"},
+        "adaptive_batch_norm": 3.0,
+        "two_views": True,
+        **NORMALIZED,
     },
     "adaptive_profiles": {"profiling": True, "model": spoken.EFFICIENTNET, "adaptive_batch_norm": 3.0},
     "cmvn_profiles": {"profiling": True, **NORMALIZED},
@@ -95,8 +101,21 @@ def test_clips_are_cut_and_normalised_as_in_evaluation(trained, sounds):
         np.testing.assert_allclose(windowed[name].logits[0], expected[name], rtol=1e-6, atol=2e-6)
 
 
-@pytest.mark.parametrize("name", ["profiles", "cnn_profiles", "cmvn", "two_views", "cmvn_profiles", "whole_split",
-                                  "adaptive", "adaptive_views", "adaptive_encoders", "adaptive_profiles"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "profiles",
+        "cnn_profiles",
+        "cmvn",
+        "two_views",
+        "cmvn_profiles",
+        "whole_split",
+        "adaptive",
+        "adaptive_views",
+        "adaptive_encoders",
+        "adaptive_profiles",
+    ],
+)
 def test_with_all_clips_of_the_profile_it_is_protocol_full(trained, sounds, name):
     task, network, model = trained(name)
     expected = spoken.evaluate(task, network, "full")
@@ -113,8 +132,11 @@ def test_with_the_others_enrolled_it_is_protocol_full_too(trained, sounds, name)
     files, profiles = spoken.files_of_test(sounds), spoken.profiles_of_test(sounds)
     names = []
     for number, file in enumerate(files):
-        others = [other for other, profile in zip(files, profiles, strict=True)
-                  if profile == profiles[number] and other != file]  # fmt: skip
+        others = [
+            other
+            for other, profile in zip(files, profiles, strict=True)
+            if profile == profiles[number] and other != file
+        ]
         for part in filter(None, (others[:1], others[1:])):
             model.enrol(f"others of {number}", part)
         names.append(f"others of {number}" if others else None)
@@ -150,10 +172,15 @@ def test_clips_enrolled_in_two_goes_count_as_often_as_there_are(trained, sounds)
     assert [row[0] for row in sums] == [1, 1, 2]
 
 
-@pytest.mark.parametrize(("name", "prior", "said"), [
-    ("base", -1, "is -1, a number of clips is wanted"), ("base", "1e400", "is '1e400', a number"),
-    ("base", float("nan"), "is nan, a number"), ("profiles", 30.0, "its backbone has no batch norm"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "prior", "said"),
+    [
+        ("base", -1, "is -1, a number of clips is wanted"),
+        ("base", "1e400", "is '1e400', a number"),
+        ("base", float("nan"), "is nan, a number"),
+        ("profiles", 30.0, "its backbone has no batch norm"),
+    ],
+)
 def test_a_file_that_asks_for_batch_norms_that_cannot_adapt_is_refused(trained, tmp_path, name, prior, said):
     _, _, model = trained(name)
     state = torch.load(model.checkpoint.path, weights_only=True)
@@ -192,13 +219,16 @@ def test_a_long_file_is_heard_in_windows_as_if_each_were_a_file(trained, tmp_pat
     assert heard.label == model.classes[int(heard.probabilities.argmax())]
 
 
-@pytest.mark.parametrize(("seconds", "hop", "expected"), [
-    (1.3, None, [(0, 0.5), (0.5, 1.0), (0.8, 1.3)]),
-    (1.0, 0.25, [(0, 0.5), (0.25, 0.75), (0.5, 1.0)]),
-    (0.5, None, [(0, 0.5)]),
-    (0.3, None, [(0, 0.3)]),
-    (20.1, None, [*((0.5 * n, 0.5 * n + 0.5) for n in range(40)), (19.6, 20.1)]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("seconds", "hop", "expected"),
+    [
+        (1.3, None, [(0, 0.5), (0.5, 1.0), (0.8, 1.3)]),
+        (1.0, 0.25, [(0, 0.5), (0.25, 0.75), (0.5, 1.0)]),
+        (0.5, None, [(0, 0.5)]),
+        (0.3, None, [(0, 0.3)]),
+        (20.1, None, [*((0.5 * n, 0.5 * n + 0.5) for n in range(40)), (19.6, 20.1)]),
+    ],
+)
 def test_windows_reach_to_the_end_of_the_file(trained, seconds, hop, expected):
     _, _, model = trained("base")
     (heard,) = model.predict(np.zeros(round(seconds * spoken.RATE), np.float32), window=0.5, hop=hop)
@@ -291,8 +321,10 @@ def test_what_is_no_bank_is_refused(trained, tmp_path):
     _, _, model = trained("profiles")
     (tmp_path / "text.npz").write_text("hello")
     np.savez(tmp_path / "other.npz", format="x")
-    np.savez(tmp_path / "pickle.npz", **dict.fromkeys(
-        ("format", "model", "names", "clips", "embeddings", "band_sums"), np.array([{}], object)))  # fmt: skip
+    np.savez(
+        tmp_path / "pickle.npz",
+        **dict.fromkeys(("format", "model", "names", "clips", "embeddings", "band_sums"), np.array([{}], object)),
+    )
     model.save_bank(tmp_path / "whole.npz")
     (tmp_path / "cut.npz").write_bytes((tmp_path / "whole.npz").read_bytes()[:-300])
     model.load_bank(tmp_path / "whole.npz")
@@ -336,8 +368,11 @@ def test_embeddings_are_the_networks_own(trained, sounds):
     np.testing.assert_allclose(found.clip, clip[order], atol=2e-5)
     np.testing.assert_allclose(found.profile, profile[order], atol=2e-5)
     with torch.no_grad():
-        scores = network.pooling(clip[order], torch.cat([profile[order][3:4], profile[order][:2]]),
-                                 torch.ones(len(files), 3, dtype=torch.bool))[1][3]
+        scores = network.pooling(
+            clip[order],
+            torch.cat([profile[order][3:4], profile[order][:2]]),
+            torch.ones(len(files), 3, dtype=torch.bool),
+        )[1][3]
         logits = network.head(torch.tensor(found.fused))
     np.testing.assert_allclose(found.pooled[3], scores, atol=2e-5)
     np.testing.assert_allclose(found.logits, logits, atol=2e-5)
@@ -390,15 +425,18 @@ def test_a_converted_checkpoint_wants_its_data(sounds, tmp_path):
     assert completed.digest == whole.digest and completed.classes == whole.classes
 
 
-@pytest.mark.parametrize(("spoil", "words"), [
-    (lambda state: state["cfg"]["model"].update(_name="spectrogram_wav2vec2"), "knows no classes"),
-    (lambda state: state["cfg"]["model"].update(_name="CNN_NPN"), "neupronet convert"),
-    (lambda state: state["cfg"]["model"].update(decoder_embed_dim=32), "do not fit"),
-    (lambda state: state["cfg"]["model"].update(backbone="no_such_net"), "no_such_net"),
-    (lambda state: state.pop("cfg"), "no configuration"),
-    (lambda state: state["task_state"].update(classes=["a"]), "3 classes"),
-    (lambda state: state["cfg"]["task"].update(profile_normalize=True), "statistics"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda state: state["cfg"]["model"].update(_name="spectrogram_wav2vec2"), "knows no classes"),
+        (lambda state: state["cfg"]["model"].update(_name="CNN_NPN"), "neupronet convert"),
+        (lambda state: state["cfg"]["model"].update(decoder_embed_dim=32), "do not fit"),
+        (lambda state: state["cfg"]["model"].update(backbone="no_such_net"), "no_such_net"),
+        (lambda state: state.pop("cfg"), "no configuration"),
+        (lambda state: state["task_state"].update(classes=["a"]), "3 classes"),
+        (lambda state: state["cfg"]["task"].update(profile_normalize=True), "statistics"),
+    ],
+)
 def test_a_checkpoint_that_cannot_be_used_is_explained(sounds, tmp_path, spoil, words):
     task, network, config = spoken.build(sounds / "data", **MODELS["base"])
     path = spoken.save(tmp_path / "model.pt", task, network, config)

@@ -53,8 +53,18 @@ def test_unreadable_files_are_named_at_the_end_with_exit_code_1(run, sounds, mod
     (tmp_path / "text.wav").write_text("not a sound")
     (tmp_path / "empty.wav").touch()
     good = spoken.files_of_test(sounds)[:2]
-    code, out, errors = run("predict", "--path", model_path, "--json", "--top", 2, good[0], tmp_path / "text.wav",
-                            tmp_path / "empty.wav", good[1])  # fmt: skip
+    code, out, errors = run(
+        "predict",
+        "--path",
+        model_path,
+        "--json",
+        "--top",
+        2,
+        good[0],
+        tmp_path / "text.wav",
+        tmp_path / "empty.wav",
+        good[1],
+    )
     assert code == 1
     assert [record["path"] for record in json.loads(out)] == good
     assert [len(record["top"]) for record in json.loads(out)] == [2, 2]
@@ -102,8 +112,9 @@ def test_a_table_of_profiles_is_protocol_full(run, sounds, model_path, tmp_path)
 
 def test_embed_goes_on_after_an_unreadable_file(run, sounds, model_path, tmp_path):
     files = spoken.files_of_test(sounds)[:3]
-    code, _, errors = run("embed", "--path", model_path, "--out", tmp_path / "e.npz", files[0], tmp_path / "gone.wav",
-                          *files[1:])  # fmt: skip
+    code, _, errors = run(
+        "embed", "--path", model_path, "--out", tmp_path / "e.npz", files[0], tmp_path / "gone.wav", *files[1:]
+    )
     assert code == 1 and "gone.wav" in errors and "1 of 4 files" in errors
     found = np.load(tmp_path / "e.npz")
     assert found["path"].tolist() == files
@@ -122,17 +133,24 @@ def test_export_writes_a_graph_that_runs(run, sounds, model_path, tmp_path):
     torch = pytest.importorskip("torch")
     if not exporting.can_export():
         pytest.skip("torch before 2.9")
-    code, out, _ = run("export", "--format", "pt2", "--features", "outside", "--path", model_path, "--out",
-                       tmp_path / "model.pt2")  # fmt: skip
+    code, out, _ = run(
+        "export", "--format", "pt2", "--features", "outside", "--path", model_path, "--out", tmp_path / "model.pt2"
+    )
     assert code == 0 and "agrees with the model" in out
     logits, profile = torch.export.load(tmp_path / "model.pt2").module()(torch.zeros(2, 8, 30), torch.zeros(0, 16))
     assert (logits.shape, profile.shape) == ((2, 3), (2, 16))
 
 
-@pytest.mark.parametrize(("options", "words"), [
-    (("--profile", "ann"), "--bank FILE"), (("--bank", "b.npz"), "--profile NAME"), (("--top", "0"), "--top 0"),
-    (("--profile-from", "gone.wav"), "gone.wav"), (("--profile", "ann", "--bank", "gone.npz"), "gone.npz"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--profile", "ann"), "--bank FILE"),
+        (("--bank", "b.npz"), "--profile NAME"),
+        (("--top", "0"), "--top 0"),
+        (("--profile-from", "gone.wav"), "gone.wav"),
+        (("--profile", "ann", "--bank", "gone.npz"), "gone.npz"),
+    ],
+)
 def test_options_that_do_not_go_together_are_explained(run, sounds, model_path, options, words):
     code, out, errors = run("predict", "--path", model_path, spoken.files_of_test(sounds)[0], *options)
     assert code == 1 and out == ""

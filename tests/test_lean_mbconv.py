@@ -15,7 +15,7 @@ def network(variant: str, drop_connect_rate: float = 0.0) -> EfficientNet:
     torch.manual_seed(0)
     net = EfficientNet.from_name(
         variant, in_channels=1, include_top=False, drop_connect_rate=drop_connect_rate
-    ).double()  # fmt: skip
+    ).double()
     net.set_swish(memory_efficient=False)
     for name, parameter in net.named_parameters():
         if "_bn" in name:  # at their initial values 1 and 0 they would hide mistakes

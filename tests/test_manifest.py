@@ -187,9 +187,17 @@ def test_names_of_the_official_form(tmp_path, name):
 
 @pytest.mark.parametrize(
     "name",
-    ["ab_mel_2048128_.npy", "ab_mel__2048128.npy", "ab_mel_20_48128_npy", "x_mel_204_8_12.npy", "_mel_2048_128.np",
-     "x_mel/2048_128.npy", "x_mel_2048/128.npy", "X_MEL_2048_128.npy"],
-)  # fmt: skip
+    [
+        "ab_mel_2048128_.npy",
+        "ab_mel__2048128.npy",
+        "ab_mel_20_48128_npy",
+        "x_mel_204_8_12.npy",
+        "_mel_2048_128.np",
+        "x_mel/2048_128.npy",
+        "x_mel_2048/128.npy",
+        "X_MEL_2048_128.npy",
+    ],
+)
 def test_names_of_nearly_the_official_form(tmp_path, name):
     path = manifest_file(tmp_path, ("x_mel_2048_128.npy", 8, 20), (name, 8, 20))
     with pytest.raises(InputError, match=r"train\.tsv:3: no profile column"):

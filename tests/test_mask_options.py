@@ -13,20 +13,40 @@ from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.models.spectrogram_wav2vec2 import SpectrogramWav2Vec2Config, SpectrogramWav2Vec2Model
 
 MASKS = {
-    "mask_selection": "normal", "mask_other": 1.5, "no_mask_overlap": True, "mask_min_space": 2,
-    "require_same_masks": False, "mask_dropout": 0.25, "mask_channel_selection": "uniform", "mask_channel_other": 3.0,
-    "no_mask_channel_overlap": True, "mask_channel_min_space": 3, "mask_channel_before": True,
-}  # fmt: skip
+    "mask_selection": "normal",
+    "mask_other": 1.5,
+    "no_mask_overlap": True,
+    "mask_min_space": 2,
+    "require_same_masks": False,
+    "mask_dropout": 0.25,
+    "mask_channel_selection": "uniform",
+    "mask_channel_other": 3.0,
+    "no_mask_channel_overlap": True,
+    "mask_channel_min_space": 3,
+    "mask_channel_before": True,
+}
 STEPS, WIDTH = 60, 64
 
 
 def network(**options) -> SpectrogramWav2Vec2:
     config = OmegaConf.structured(SpectrogramWav2Vec2Config())
-    config.update({
-        "conv_feature_layers": f"[({WIDTH}, 3, 1, 1)]", "encoder_layers": 1, "encoder_embed_dim": WIDTH,
-        "encoder_ffn_embed_dim": 16, "conv_pos": 4, "conv_pos_groups": 2, "final_dim": 8, "mask_prob": 0.3,
-        "mask_length": 5, "mask_channel_prob": 0.3, "mask_channel_length": 5, "dropout_input": 0.0,
-    } | options)  # fmt: skip
+    config.update(
+        {
+            "conv_feature_layers": f"[({WIDTH}, 3, 1, 1)]",
+            "encoder_layers": 1,
+            "encoder_embed_dim": WIDTH,
+            "encoder_ffn_embed_dim": 16,
+            "conv_pos": 4,
+            "conv_pos_groups": 2,
+            "final_dim": 8,
+            "mask_prob": 0.3,
+            "mask_length": 5,
+            "mask_channel_prob": 0.3,
+            "mask_channel_length": 5,
+            "dropout_input": 0.0,
+        }
+        | options
+    )
     return SpectrogramWav2Vec2(config, 8)
 
 
@@ -46,17 +66,22 @@ def test_lengths_of_spans_vary_by_the_selection():
     spans, channels = drawn(no_mask_overlap=True, no_mask_channel_overlap=True)
     assert (lengths(spans), lengths(channels)) == ({5}, {5})
     spans, channels = drawn(
-        no_mask_overlap=True, no_mask_channel_overlap=True, mask_selection="uniform", mask_other=2,
-        mask_channel_selection="uniform", mask_channel_other=7,
-    )  # fmt: skip
+        no_mask_overlap=True,
+        no_mask_channel_overlap=True,
+        mask_selection="uniform",
+        mask_other=2,
+        mask_channel_selection="uniform",
+        mask_channel_other=7,
+    )
     assert lengths(spans) == set(range(2, 11))
     assert lengths(channels) == {7, 8, 9, 10}
     assert min(lengths(drawn(mask_selection="poisson")[0])) < 5 < max(lengths(drawn(mask_selection="normal")[0]))
 
 
 def test_spans_apart_have_the_space_that_is_asked_for():
-    spans, channels = drawn(no_mask_overlap=True, mask_min_space=4, no_mask_channel_overlap=True,
-                            mask_channel_min_space=2)  # fmt: skip
+    spans, channels = drawn(
+        no_mask_overlap=True, mask_min_space=4, no_mask_channel_overlap=True, mask_channel_min_space=2
+    )
     assert (min(gaps(spans)), min(gaps(channels))) == (4, 2)
     assert max(lengths(drawn()[0])) > 5
 

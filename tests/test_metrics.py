@@ -164,12 +164,21 @@ def test_icbhi_metrics_are_absent_without_a_normal_class():
     assert set(metric_names(2)) == set(METRICS)
 
 
-@pytest.mark.parametrize("classes, undefined, defined", [
-    ([0], {"sensitivity": "all clips are of the normal class", "icbhi_score": "all clips are of the normal class"},
-     30 / 40),
-    ([1, 2, 3], {"specificity": "no clip is of the normal class", "icbhi_score": "no clip is of the normal class"},
-     18 / 40),
-])
+@pytest.mark.parametrize(
+    "classes, undefined, defined",
+    [
+        (
+            [0],
+            {"sensitivity": "all clips are of the normal class", "icbhi_score": "all clips are of the normal class"},
+            30 / 40,
+        ),
+        (
+            [1, 2, 3],
+            {"specificity": "no clip is of the normal class", "icbhi_score": "no clip is of the normal class"},
+            18 / 40,
+        ),
+    ],
+)
 def test_icbhi_metrics_of_a_split_without_normal_or_abnormal_clips(classes, undefined, defined):
     confusion = np.zeros((4, 4), dtype=int)
     confusion[classes] = np.array(ICBHI_CONFUSION)[classes]

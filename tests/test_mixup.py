@@ -31,9 +31,14 @@ def test_a_mixture_is_the_weighted_sum_of_a_clip_and_an_allowed_partner(partners
     assert (share >= 0.5).all() and (share < 1).all()
 
 
-@pytest.mark.parametrize(("partners", "profile", "alone"), [
-    ("same_profile", [0, 1, 1, 2], [0, 3]), ("other_profile", [4, 4, 4], [0, 1, 2]), ("any", [7], [0]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("partners", "profile", "alone"),
+    [
+        ("same_profile", [0, 1, 1, 2], [0, 3]),
+        ("other_profile", [4, 4, 4], [0, 1, 2]),
+        ("any", [7], [0]),
+    ],
+)
 def test_a_clip_without_a_partner_stays_as_it_is(partners, profile, alone):
     source, mixed, partner, share = mix(partners, profile)
     for clip in alone:

@@ -27,15 +27,31 @@ def test_training_leaves_a_card_with_counts_of_every_split(checkpoint, place):
     for name in tiny.CLASSES:
         assert table_row(card, name) == [str(collections.Counter(found)[name]) for found in labels.values()]
     assert table_row(card, r"**clips**") == [str(len(found)) for found in labels.values()]
-    profiles = [{line.split("\t")[3] for line in (place / "data" / f"{split}.tsv").read_text().splitlines()[1:]}
-                for split in labels]  # fmt: skip
+    profiles = [
+        {line.split("\t")[3] for line in (place / "data" / f"{split}.tsv").read_text().splitlines()[1:]}
+        for split in labels
+    ]
     assert table_row(card, r"**profiles**") == [str(len(found)) for found in profiles]
 
 
 def test_the_figures_of_each_protocol_are_those_of_the_evaluation(checkpoint, place, tmp_path, capsys):
     card = checkpoint.with_name(CARD).read_text(encoding="utf-8")
-    arguments = ["evaluate", "--path", checkpoint, "--data", place / "data", "--subset", "valid", "--no-controls",
-                 "--protocol", "single,enrol-3,full", "--out", tmp_path, "--workers", 0]  # fmt: skip
+    arguments = [
+        "evaluate",
+        "--path",
+        checkpoint,
+        "--data",
+        place / "data",
+        "--subset",
+        "valid",
+        "--no-controls",
+        "--protocol",
+        "single,enrol-3,full",
+        "--out",
+        tmp_path,
+        "--workers",
+        0,
+    ]
     assert main([str(argument) for argument in arguments]) == 0
     for protocol in ("single", "enrol-3", "full"):
         figures = json.loads((tmp_path / "valid" / protocol / "metrics.json").read_text())["metrics"]
@@ -58,10 +74,13 @@ def test_info_prints_the_card_beside_its_checkpoint_only(checkpoint, tmp_path, c
 
 def test_a_card_needs_no_data_and_imports_no_fairseq(checkpoint, tmp_path):
     shutil.copy(checkpoint, tmp_path / "model.pt")
-    code = ("import sys; from fairseq_neupronet.cli import main; main(['info', 'model.pt']); "
-            "assert 'fairseq' not in sys.modules")
-    finished = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=tiny.environment(), capture_output=True,
-                              text=True, timeout=120)
+    code = (
+        "import sys; from fairseq_neupronet.cli import main; main(['info', 'model.pt']); "
+        "assert 'fairseq' not in sys.modules"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=tiny.environment(), capture_output=True, text=True, timeout=120
+    )
     assert finished.returncode == 0, finished.stderr
     assert "# Model card: model.pt" in finished.stdout
 
@@ -89,13 +108,22 @@ def test_another_models_checkpoint_is_named(tmp_path):
 
 def test_a_training_ends_with_a_summary_whose_commands_can_be_copied(place, run_folder):
     log = (place / "log.txt").read_text(encoding="utf-8")
-    lines = [line.removeprefix("neupronet: ") for line in log[log.rindex("neupronet: finished:"):].splitlines()]
-    assert any(re.match(r"model: .*checkpoint_best\.pt\S* \(epoch \d+, update \d+, accuracy \d\.\d{4}\)", line)
-               for line in lines)  # fmt: skip
+    lines = [line.removeprefix("neupronet: ") for line in log[log.rindex("neupronet: finished:") :].splitlines()]
+    assert any(
+        re.match(r"model: .*checkpoint_best\.pt\S* \(epoch \d+, update \d+, accuracy \d\.\d{4}\)", line)
+        for line in lines
+    )
     assert [line.split()[0] for line in lines[2:5]] == ["single", "enrol-3", "full"]
     (command,) = [line.removeprefix("next: ") for line in lines if line.startswith("next: ")]
-    finished = subprocess.run(f"{command} --no-controls", shell=True, cwd=place, env=tiny.environment(),
-                              capture_output=True, text=True, timeout=300)
+    finished = subprocess.run(
+        f"{command} --no-controls",
+        shell=True,
+        cwd=place,
+        env=tiny.environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert finished.returncode == 0, finished.stderr
     assert (run_folder / "evaluation" / "results.csv").is_file()
     shutil.rmtree(run_folder / "evaluation")

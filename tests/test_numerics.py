@@ -27,8 +27,11 @@ def trainer_of(data, task_name="spectrogram_finetuning", **changes):
     pretraining = task_name == "spectrogram_pretraining"
     with open_dict(config):
         config.task = {"_name": task_name, "data": str(data), "profiling": not pretraining}
-        config.model = {"_name": "spectrogram_wav2vec2"} | tiny.TRANSFORMER if pretraining else (
-            {"_name": "NeuProNet"} | tiny.MODEL)  # fmt: skip
+        config.model = (
+            {"_name": "spectrogram_wav2vec2"} | tiny.TRANSFORMER
+            if pretraining
+            else ({"_name": "NeuProNet"} | tiny.MODEL)
+        )
         config.criterion = {"_name": "wav2vec", "infonce": True} if pretraining else {"_name": "NeuProNet"}
         config.optimizer = {"_name": "adam", "adam_betas": "(0.9, 0.98)"}
         config.lr_scheduler = {"_name": "fixed"}
@@ -136,9 +139,14 @@ def odd_sounds() -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
     noise = rng.uniform(-0.5, 0.5, RATE // 2)
     return {
-        "silence": np.zeros(RATE // 2), "clipped": np.sign(noise), "direct": np.full(RATE // 2, 0.5),
-        "one_sample": noise[:1], "one_frame": noise[:100], "click": np.eye(1, RATE // 2).ravel(), "noise": noise,
-    }  # fmt: skip
+        "silence": np.zeros(RATE // 2),
+        "clipped": np.sign(noise),
+        "direct": np.full(RATE // 2, 0.5),
+        "one_sample": noise[:1],
+        "one_frame": noise[:100],
+        "click": np.eye(1, RATE // 2).ravel(),
+        "noise": noise,
+    }
 
 
 @pytest.mark.parametrize("recipe", ["official", "kaldi_fbank"])

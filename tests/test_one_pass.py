@@ -11,9 +11,16 @@ from fairseq_neupronet.modules.span_masks import span_mask
 # Without dropout the passes differ by their masks only.
 STILL = {
     name: 0.0
-    for name in ("dropout", "attention_dropout", "activation_dropout", "encoder_layerdrop", "dropout_input",
-                 "dropout_features", "mask_channel_prob")
-}  # fmt: skip
+    for name in (
+        "dropout",
+        "attention_dropout",
+        "activation_dropout",
+        "encoder_layerdrop",
+        "dropout_input",
+        "dropout_features",
+        "mask_channel_prob",
+    )
+}
 
 
 def trained_step(corpus, **options):

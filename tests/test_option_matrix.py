@@ -20,8 +20,15 @@ def test_the_matrix_is_that_of_the_issue():
     cells = set(all_cells())
     assert len(cells) == 3 * (1 + 8 * 2) * 3 * 3
     assert {cell.pooling for cell in cells if cell.profiling} == {
-        "mean", "profile", "cosine", "dot", "profile+cosine", "profile+dot", "cosine+dot", "profile+cosine+dot",
-    }  # fmt: skip
+        "mean",
+        "profile",
+        "cosine",
+        "dot",
+        "profile+cosine",
+        "profile+dot",
+        "cosine+dot",
+        "profile+cosine+dot",
+    }
 
 
 @pytest.mark.slow

@@ -41,17 +41,21 @@ ROWS = [(row, section.kind) for section in SECTIONS for row in section.rows]
 # Options that NEUPRONET.md names and the reference checkpoints do not hold.
 ELSEWHERE = ["model.cnn_arch", "model.num_mels"]
 REGISTRIES = {
-    "task": TASK_REGISTRY, "model": MODEL_REGISTRY, "criterion": CRITERION_REGISTRY, "optimizer": OPTIMIZER_REGISTRY,
-}  # fmt: skip
+    "task": TASK_REGISTRY,
+    "model": MODEL_REGISTRY,
+    "criterion": CRITERION_REGISTRY,
+    "optimizer": OPTIMIZER_REGISTRY,
+}
 OUR_SECTIONS = {
     CLASSIFIER: {"task": SpectrogramFinetuningConfig, "criterion": NeuProNetCriterionConfig, "model": NeuProNetConfig},
     EXTRACTOR: {"task": SpectrogramTaskConfig, "criterion": Wav2VecCriterionConfig, "model": SpectrogramWav2Vec2Config},
 }
 FAIRSEQ = OmegaConf.structured(FairseqConfig())
 SECTIONS_ALIKE = {
-    "optimizer": [FairseqAdamConfig], "lr_scheduler": [TriStageLRScheduleConfig, FixedLRScheduleConfig],
+    "optimizer": [FairseqAdamConfig],
+    "lr_scheduler": [TriStageLRScheduleConfig, FixedLRScheduleConfig],
     "hydra": [HydraConf],
-}  # fmt: skip
+}
 
 
 def our_sections(section: str, kind: str | None) -> list:
@@ -132,8 +136,15 @@ def converters_keys() -> dict[str | None, set[str]]:
 
 
 # Names of ours in the converter's sentences.
-OURS = {"task.normal_class", "model.transformer", "model.profile_extractor", "model.n_mels", "model.n_classes",
-        "model.backbone", "model.w2v_args"}  # fmt: skip
+OURS = {
+    "task.normal_class",
+    "model.transformer",
+    "model.profile_extractor",
+    "model.n_mels",
+    "model.n_classes",
+    "model.backbone",
+    "model.w2v_args",
+}
 
 
 def test_every_option_that_the_converter_names_has_exactly_one_row():

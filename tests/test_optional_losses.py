@@ -77,9 +77,12 @@ def test_the_auto_encoder_works_for_every_backbone_and_number_of_mel_bands(corpu
     config = OmegaConf.structured(NeuProNetConfig())
     with open_dict(config):
         config = OmegaConf.merge(
-            config, tiny.MODEL, {"backbone": backbone, "auto_encoder": True, "profiling": True, "n_classes": 3},
-            {"n_mels": n_mels}, {"fusion": "profile" if backbone == "none" else "concat"},
-        )  # fmt: skip
+            config,
+            tiny.MODEL,
+            {"backbone": backbone, "auto_encoder": True, "profiling": True, "n_classes": 3},
+            {"n_mels": n_mels},
+            {"fusion": "profile" if backbone == "none" else "concat"},
+        )
     torch.manual_seed(0)
     model = NeuProNetModel.build_model(config, None).train()
     task = SimpleNamespace(classes=range(3), cfg=SimpleNamespace(profiling=True))

@@ -18,8 +18,10 @@ def packed(corpus, tmp_path):
         with zipfile.ZipFile(folder / "features" / f"{split}.zip", "w") as contents:
             for path, *_ in sorted(cells):
                 contents.write(folder / "features" / path, path)
-        places = {entry.filename: f"{split}.zip:{entry.header_offset + 30 + len(entry.filename)}:{entry.file_size}"
-                  for entry in zipfile.ZipFile(folder / "features" / f"{split}.zip").infolist()}  # fmt: skip
+        places = {
+            entry.filename: f"{split}.zip:{entry.header_offset + 30 + len(entry.filename)}:{entry.file_size}"
+            for entry in zipfile.ZipFile(folder / "features" / f"{split}.zip").infolist()
+        }
         lines = ["\t".join([places[path], *rest]) for path, *rest in cells]
         (folder / f"{split}.tsv").write_text("\n".join([root, *lines]) + "\n")
     for path in (folder / "features").glob("*.npy"):

@@ -16,13 +16,21 @@ def config(**options):
 
 
 @pytest.mark.parametrize("embed_dim", [16, 24])
-@pytest.mark.parametrize("options", [
-    {},
-    {"extractor_mode": "layer_norm", "layer_norm_first": True, "activation_fn": "gelu_accurate", "encoder_layers": 3},
-    {"layer_norm_first": True, "activation_fn": "relu", "conv_pos": 128},
-    {"extractor_mode": "layer_norm", "activation_fn": "tanh", "quantize_targets": True, "conv_pos": 9},
-    {"activation_fn": "linear", "encoder_attention_heads": 4, "conv_feature_layers": "[(16,5,4,2)]"},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {
+            "extractor_mode": "layer_norm",
+            "layer_norm_first": True,
+            "activation_fn": "gelu_accurate",
+            "encoder_layers": 3,
+        },
+        {"layer_norm_first": True, "activation_fn": "relu", "conv_pos": 128},
+        {"extractor_mode": "layer_norm", "activation_fn": "tanh", "quantize_targets": True, "conv_pos": 9},
+        {"activation_fn": "linear", "encoder_attention_heads": 4, "conv_feature_layers": "[(16,5,4,2)]"},
+    ],
+)
 def test_the_same_numbers_as_in_training(options, embed_dim):
     torch.manual_seed(0)
     trained = TransformerBackbone(config(**options), tiny.N_MELS, embed_dim, 0.1, True).eval()

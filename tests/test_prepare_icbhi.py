@@ -105,7 +105,7 @@ def test_features_are_those_of_the_cut_cycle(prepared, shared_root):
         assert found == rate
         for start, end, *_ in recording.cycles:
             features = np.load(out / "features" / recording.name / f"{start}-{end}.npy")
-            cycle = wave[round(start * rate):round(end * rate)].astype(np.float32)
+            cycle = wave[round(start * rate) : round(end * rate)].astype(np.float32)
             cycle = librosa.resample(cycle, orig_sr=rate, target_sr=recipe.sample_rate, res_type="soxr_hq")
             sizes = {"sr": recipe.sample_rate, "n_fft": 256, "hop_length": 32, "n_mels": 192}
             with pytest.warns(UserWarning, match="Empty filters"):
@@ -192,18 +192,21 @@ def test_missing_recordings_are_refused_or_left_out(root):
     assert f"left out 1 of 30 recordings that are missing, the first {FIRST}.wav (--allow-missing)" in collection.notes
 
 
-@pytest.mark.parametrize("line, message", [
-    ("0.036\t0.5\t0", r"3 columns where 4 are wanted \(start, end, crackles, wheezes\); correct the line"),
-    ("0.5\t0.036\t0\t0", "the cycle ends at 0.036 s and starts at 0.5 s; correct them"),
-    ("0.5\t0.5\t0\t0", "the cycle ends at 0.5 s and starts at 0.5 s; correct them"),
-    ("0.036\t99\t0\t0", rf"the cycle ends at 99 s, but {FIRST}.wav lasts \d.\d\d\d s; correct the annotation"),
-    ("0.036\t0,5\t0\t0", "'0,5' is no time; give seconds from the recording's start"),
-    ("-0.1\t0.5\t0\t0", "'-0.1' is no time"),
-    ("nan\t0.5\t0\t0", "'nan' is no time"),
-    ("0.036\tinf\t0\t0", "'inf' is no time"),
-    ("0.036\t0.5\t0\t2", "crackles and wheezes are '0' and '2'; give 0 or 1"),
-    ("0.040 0.5 0 0\n\n0.040 0.50 1 0", "line 4: the cycle is already in line 2; take one of them out"),
-])
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("0.036\t0.5\t0", r"3 columns where 4 are wanted \(start, end, crackles, wheezes\); correct the line"),
+        ("0.5\t0.036\t0\t0", "the cycle ends at 0.036 s and starts at 0.5 s; correct them"),
+        ("0.5\t0.5\t0\t0", "the cycle ends at 0.5 s and starts at 0.5 s; correct them"),
+        ("0.036\t99\t0\t0", rf"the cycle ends at 99 s, but {FIRST}.wav lasts \d.\d\d\d s; correct the annotation"),
+        ("0.036\t0,5\t0\t0", "'0,5' is no time; give seconds from the recording's start"),
+        ("-0.1\t0.5\t0\t0", "'-0.1' is no time"),
+        ("nan\t0.5\t0\t0", "'nan' is no time"),
+        ("0.036\tinf\t0\t0", "'inf' is no time"),
+        ("0.036\t0.5\t0\t2", "crackles and wheezes are '0' and '2'; give 0 or 1"),
+        ("0.040 0.5 0 0\n\n0.040 0.50 1 0", "line 4: the cycle is already in line 2; take one of them out"),
+    ],
+)
 def test_mistakes_in_an_annotation(root, tmp_path, capsys, line, message):
     annotation = root / "ICBHI_final_database" / f"{FIRST}.txt"
     first, *others = annotation.read_text().splitlines()
@@ -216,14 +219,20 @@ def test_mistakes_in_an_annotation(root, tmp_path, capsys, line, message):
     assert capsys.readouterr().err.count("\n") == 1
 
 
-@pytest.mark.parametrize("line, message", [
-    (f"{FIRST}\tvalid", "the split is 'valid'; give train or test"),
-    (f"{FIRST}", r"1 columns where 2 are wanted \(recording, train or test\); correct the line"),
-    ("101_1b1\ttrain", "recording '101_1b1' is not named PATIENT_INDEX_LOCATION_MODE_DEVICE; correct it"),
-    ("../a_b_c_d_e\ttrain", "recording '../a_b_c_d_e' is not named"),
-    ("999_1b1_Al_sc_Meditron\ttest", r"no recording .*999_1b1_Al_sc_Meditron.wav \(1 of 31 recordings are missing\)"),
-    (f"{FIRST}\ttest", f"{FIRST} is already in line 1; take one of them out"),
-])
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        (f"{FIRST}\tvalid", "the split is 'valid'; give train or test"),
+        (f"{FIRST}", r"1 columns where 2 are wanted \(recording, train or test\); correct the line"),
+        ("101_1b1\ttrain", "recording '101_1b1' is not named PATIENT_INDEX_LOCATION_MODE_DEVICE; correct it"),
+        ("../a_b_c_d_e\ttrain", "recording '../a_b_c_d_e' is not named"),
+        (
+            "999_1b1_Al_sc_Meditron\ttest",
+            r"no recording .*999_1b1_Al_sc_Meditron.wav \(1 of 31 recordings are missing\)",
+        ),
+        (f"{FIRST}\ttest", f"{FIRST} is already in line 1; take one of them out"),
+    ],
+)
 def test_mistakes_in_the_split_file(root, line, message):
     source = root / SPLIT_FILE
     lines = source.read_text().splitlines()

@@ -22,8 +22,19 @@ def test_the_workers_of_a_killed_preparation_end(tmp_path):
         soundfile.write(tmp_path / f"{number}.wav", rng.normal(size=16000) / 10, 16000)
         rows.append(f"{number}.wav,a,p,train")
     (tmp_path / "clips.csv").write_text("\n".join(rows) + "\n")
-    command = [sys.executable, "-m", "fairseq_neupronet", "prepare", "table", "--metadata", str(tmp_path / "clips.csv"),
-               "--out", str(tmp_path / "out"), "--workers", "2"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "fairseq_neupronet",
+        "prepare",
+        "table",
+        "--metadata",
+        str(tmp_path / "clips.csv"),
+        "--out",
+        str(tmp_path / "out"),
+        "--workers",
+        "2",
+    ]
     run = RunningCommand(command, tmp_path / "log.txt")
     run.wait_until(lambda: any((tmp_path / "out").rglob("*.npy")))
     assert run.kill(signal.SIGKILL), run.printed

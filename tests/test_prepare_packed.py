@@ -19,8 +19,14 @@ from fairseq_neupronet.data.manifest import read_manifest
 from fairseq_neupronet.preparation import extract, prepare
 from fairseq_neupronet.preparation.clips import Clip, Collection
 
-CLIPS = [("deep/er/a.wav", "train"), ("deep/b.wav", "train"), ("c.wav", "train"), ("d.wav", "valid"), ("ü.wav", "test"),
-         ("deep/f.wav", "test")]  # fmt: skip
+CLIPS = [
+    ("deep/er/a.wav", "train"),
+    ("deep/b.wav", "train"),
+    ("c.wav", "train"),
+    ("d.wav", "valid"),
+    ("ü.wav", "test"),
+    ("deep/f.wav", "test"),
+]
 
 
 @pytest.fixture
@@ -122,8 +128,10 @@ def test_partitions_share_one_zip(table, tmp_path, loose):
     def clip(name, split):
         return Clip(table.parent / name, "x", "p", split, name.removesuffix(".wav"))
 
-    folds = {"fold1": [clip(name, split) for name, split in CLIPS],
-             "fold2": [clip(name, "train" if split == "test" else split) for name, split in CLIPS]}  # fmt: skip
+    folds = {
+        "fold1": [clip(name, split) for name, split in CLIPS],
+        "fold2": [clip(name, "train" if split == "test" else split) for name, split in CLIPS],
+    }
     recipe = FeatureRecipe.load("official", n_mels=8)
     for _ in range(2):
         prepare(Collection(table, ["x"], folds), tmp_path / "out", recipe, 1, progress=False, packed=True)

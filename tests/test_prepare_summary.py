@@ -7,16 +7,39 @@ from fairseq_neupronet.cli import main
 
 
 def test_the_summary_counts_and_warns(tmp_path, capsys):
-    rows = [("train", "v1", "a"), ("train", "v1", "b"), ("train", "v2", "a"), ("train", "v2", "a"), ("train", "", "b"),
-            ("valid", "v1", "a"), ("valid", "v3", "a"), ("valid", "v3", "b"), ("test", "v4", "a"), ("test", "v4", "a"),
-            ("test", "v4", "b")]
+    rows = [
+        ("train", "v1", "a"),
+        ("train", "v1", "b"),
+        ("train", "v2", "a"),
+        ("train", "v2", "a"),
+        ("train", "", "b"),
+        ("valid", "v1", "a"),
+        ("valid", "v3", "a"),
+        ("valid", "v3", "b"),
+        ("test", "v4", "a"),
+        ("test", "v4", "a"),
+        ("test", "v4", "b"),
+    ]
     lines = ["path,label,profile,split\n"]
     for number, (split, profile, label) in enumerate(rows):
         soundfile.write(tmp_path / f"{number}.wav", np.zeros(500), 22500)
         lines.append(f"{number}.wav,{label},{profile},{split}\n")
     (tmp_path / "clips.csv").write_text("".join(lines))
-    assert main(["prepare", "table", "--metadata", str(tmp_path / "clips.csv"), "--out", str(tmp_path / "out"),
-                 "--workers", "1"]) == 0
+    assert (
+        main(
+            [
+                "prepare",
+                "table",
+                "--metadata",
+                str(tmp_path / "clips.csv"),
+                "--out",
+                str(tmp_path / "out"),
+                "--workers",
+                "1",
+            ]
+        )
+        == 0
+    )
     printed = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["class", "train", "valid", "test"] in printed
     assert ["a", "3", "2", "2"] in printed and ["b", "2", "1", "1"] in printed

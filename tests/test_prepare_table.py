@@ -144,12 +144,28 @@ def test_worker_processes_give_the_same_files(tmp_path):
         lines.append(f"{number}.wav,{'ab'[number % 2]},p{number // 10},train\n")
     (tmp_path / "clips.csv").write_text("".join(lines))
     assert _prepare(tmp_path / "clips.csv", tmp_path / "alone") == 0
-    assert main(["prepare", "table", "--metadata", str(tmp_path / "clips.csv"), "--out", str(tmp_path / "many"),
-                 "--workers", "2"]) == 0
+    assert (
+        main(
+            [
+                "prepare",
+                "table",
+                "--metadata",
+                str(tmp_path / "clips.csv"),
+                "--out",
+                str(tmp_path / "many"),
+                "--workers",
+                "2",
+            ]
+        )
+        == 0
+    )
     assert (tmp_path / "alone/train.tsv").read_text() == (tmp_path / "many/train.tsv").read_text()
     for number in range(40):
-        np.testing.assert_allclose(np.load(tmp_path / f"many/features/{number}.npy"),
-                                   np.load(tmp_path / f"alone/features/{number}.npy"), atol=1e-2)
+        np.testing.assert_allclose(
+            np.load(tmp_path / f"many/features/{number}.npy"),
+            np.load(tmp_path / f"alone/features/{number}.npy"),
+            atol=1e-2,
+        )
 
 
 def test_a_prepared_folder_can_be_moved(table, tmp_path):
@@ -218,25 +234,41 @@ def test_files_of_a_split_that_is_gone_are_removed(table, tmp_path, capsys):
     assert "warning: no clips in split test: no test.tsv was written" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("change, message", [
-    (lambda text: text.replace("profile", "speaker", 1), "clips.csv, line 1: no column profile in the header"),
-    (lambda text: text.replace("comment", "profile", 1), "clips.csv, line 1: column profile is more than once"),
-    (lambda text: text.replace("./five.wav", "b/../a/one.wav"), "clips.csv, line 6: b/../a/one.wav is already in l"),
-    (lambda text: text.replace("two.flac", "too.flac"), "clips.csv, line 3: no audio file .*too.flac; correct"),
-    (lambda text: text.replace("one.wav,dog", "one.wav, "), "clips.csv, line 2: label is empty; give the clip's class"),
-    (lambda text: text.replace("six.mp3", ""), "clips.csv, line 7: path is empty; give the audio file"),
-    (lambda text: text.replace(",te,", ",eval,"), "clips.csv, line 7: split is 'eval'; give train, valid or test"),
-    (lambda text: text.replace("six.mp3,cat", "six.mp3,owl"),
-     r"clips.csv: class owl is in test \(1 clips\) but not in train; add training clips of it"),
-    (lambda text: text.replace(",loud", ",loud,very"), "clips.csv, line 3: 6 cells where the header has 5; correct"),
-    (lambda text: text.replace("p2", '"p\n2"'), "clips.csv, line 6: profile holds a tab or a line break"),
-    (lambda text: text.replace("p2", "clip:2"), "clips.csv, line 5: profile 'clip:2' begins with 'clip:'"),
-    (lambda text: text.replace(",dog,", ",<pad>,"), "clips.csv: '<pad>' cannot be a class in a fairseq dictionary"),
-    (lambda text: text.replace("one.wav,dog", "one.wav,a b").replace("two.flac,cat", "two.flac,a_b"),
-     "clips.csv, line 3: label 'a_b' and 'a b' are one class 'a_b' to fairseq"),
-    (lambda text: HEADER, "clips.csv: lists no clips; add rows"),
-    (lambda text: "", "clips.csv: is empty; write a header line with the columns path,label,profile,split"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda text: text.replace("profile", "speaker", 1), "clips.csv, line 1: no column profile in the header"),
+        (lambda text: text.replace("comment", "profile", 1), "clips.csv, line 1: column profile is more than once"),
+        (
+            lambda text: text.replace("./five.wav", "b/../a/one.wav"),
+            "clips.csv, line 6: b/../a/one.wav is already in l",
+        ),
+        (lambda text: text.replace("two.flac", "too.flac"), "clips.csv, line 3: no audio file .*too.flac; correct"),
+        (
+            lambda text: text.replace("one.wav,dog", "one.wav, "),
+            "clips.csv, line 2: label is empty; give the clip's class",
+        ),
+        (lambda text: text.replace("six.mp3", ""), "clips.csv, line 7: path is empty; give the audio file"),
+        (lambda text: text.replace(",te,", ",eval,"), "clips.csv, line 7: split is 'eval'; give train, valid or test"),
+        (
+            lambda text: text.replace("six.mp3,cat", "six.mp3,owl"),
+            r"clips.csv: class owl is in test \(1 clips\) but not in train; add training clips of it",
+        ),
+        (
+            lambda text: text.replace(",loud", ",loud,very"),
+            "clips.csv, line 3: 6 cells where the header has 5; correct",
+        ),
+        (lambda text: text.replace("p2", '"p\n2"'), "clips.csv, line 6: profile holds a tab or a line break"),
+        (lambda text: text.replace("p2", "clip:2"), "clips.csv, line 5: profile 'clip:2' begins with 'clip:'"),
+        (lambda text: text.replace(",dog,", ",<pad>,"), "clips.csv: '<pad>' cannot be a class in a fairseq dictionary"),
+        (
+            lambda text: text.replace("one.wav,dog", "one.wav,a b").replace("two.flac,cat", "two.flac,a_b"),
+            "clips.csv, line 3: label 'a_b' and 'a b' are one class 'a_b' to fairseq",
+        ),
+        (lambda text: HEADER, "clips.csv: lists no clips; add rows"),
+        (lambda text: "", "clips.csv: is empty; write a header line with the columns path,label,profile,split"),
+    ],
+)
 def test_mistakes_in_the_table(table, tmp_path, change, message):
     table.write_text(change(HEADER + ROWS))
     with pytest.raises(InputError, match=message):
@@ -295,8 +327,10 @@ def test_what_a_killed_run_left_half_written_goes(table, tmp_path):
 
 
 def test_the_command_without_arguments_prints_help_and_imports_no_torch():
-    code = ("import sys; from fairseq_neupronet.cli import main; assert main([]) == 0; assert main(['prepare']) == 0; "
-            "assert not {'torch', 'fairseq', 'numpy', 'librosa'} & set(sys.modules)")
+    code = (
+        "import sys; from fairseq_neupronet.cli import main; assert main([]) == 0; assert main(['prepare']) == 0; "
+        "assert not {'torch', 'fairseq', 'numpy', 'librosa'} & set(sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "synthesize" in done.stdout and "vocalsound" in done.stdout and "urbansound8k" in done.stdout

@@ -14,8 +14,18 @@ from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.preparation.datasets import read_urbansound8k
 
 # UrbanSound8K_README.txt: classID 0 … 9
-CLASSES = ["air_conditioner", "car_horn", "children_playing", "dog_bark", "drilling", "engine_idling", "gun_shot",
-           "jackhammer", "siren", "street_music"]
+CLASSES = [
+    "air_conditioner",
+    "car_horn",
+    "children_playing",
+    "dog_bark",
+    "drilling",
+    "engine_idling",
+    "gun_shot",
+    "jackhammer",
+    "siren",
+    "street_music",
+]
 
 
 @pytest.fixture
@@ -42,8 +52,11 @@ def _prepare(root, out, *more):
 def _expected(frame, test):
     """The protocol, in pandas: split → rows."""
     valid = 10 if test == 1 else test - 1
-    return {"train": frame[~frame.fold.isin([test, valid])], "valid": frame[frame.fold == valid],
-            "test": frame[frame.fold == test]}
+    return {
+        "train": frame[~frame.fold.isin([test, valid])],
+        "valid": frame[frame.fold == valid],
+        "test": frame[frame.fold == test],
+    }
 
 
 def test_ten_partitions_by_the_protocol(root, tmp_path):
@@ -86,18 +99,21 @@ def test_sources_in_two_splits_and_of_one_class_are_counted(root, tmp_path, caps
     assert _prepare(root, tmp_path / "out") == 0
     printed = capsys.readouterr().out
     # Folds 1 and 2 share their ten ids: partition 1 tests on 1, trains on 2 (and validates on 10, trains on 9).
-    first = printed[printed.index("fold01:"):printed.index("fold02:")]
+    first = printed[printed.index("fold01:") : printed.index("fold02:")]
     assert "warning: 20 of 50 profiles lie in two splits or more" in first
     assert "warning: 30 of 30 profiles with two clips or more hold one class only" in first
 
 
-@pytest.mark.parametrize("old, new, message", [
-    (",1,3,3,dog_bark", ",1,11,3,dog_bark", "line 25: fold is '11'; give 1 to 10"),
-    (",1,1,3,dog_bark", ",1,1,dog,dog_bark", "line 5: classID is 'dog'; give 0 to 9"),
-    ("\n3001-3-0-1.wav,3001,", "\n3001-3-0-1.wav,,", "line 5: fsID is empty; restore the official metadata"),
-    ("fsID", "id", "line 1: no column fsID in the header"),
-    ("\n3001-3-0-1.wav,", "\n2001-2-0-1.wav,", "2001-2-0-1.wav is listed twice; take one of them out"),
-])
+@pytest.mark.parametrize(
+    "old, new, message",
+    [
+        (",1,3,3,dog_bark", ",1,11,3,dog_bark", "line 25: fold is '11'; give 1 to 10"),
+        (",1,1,3,dog_bark", ",1,1,dog,dog_bark", "line 5: classID is 'dog'; give 0 to 9"),
+        ("\n3001-3-0-1.wav,3001,", "\n3001-3-0-1.wav,,", "line 5: fsID is empty; restore the official metadata"),
+        ("fsID", "id", "line 1: no column fsID in the header"),
+        ("\n3001-3-0-1.wav,", "\n2001-2-0-1.wav,", "2001-2-0-1.wav is listed twice; take one of them out"),
+    ],
+)
 def test_mistakes_in_the_metadata(root, old, new, message):
     metadata = root / "metadata/UrbanSound8K.csv"
     text = metadata.read_text()
@@ -112,8 +128,10 @@ def test_another_folder_is_refused(tmp_path):
         read_urbansound8k(tmp_path)
 
 
-@pytest.mark.skipif("NEUPRONET_URBANSOUND8K_METADATA" not in os.environ,
-                    reason="NEUPRONET_URBANSOUND8K_METADATA names no UrbanSound8K.csv")
+@pytest.mark.skipif(
+    "NEUPRONET_URBANSOUND8K_METADATA" not in os.environ,
+    reason="NEUPRONET_URBANSOUND8K_METADATA names no UrbanSound8K.csv",
+)
 def test_the_real_metadata(tmp_path):
     """The row sets of the ten partitions of all 8,732 clips; the audio files are empty stand-ins, never decoded."""
     source = Path(os.environ["NEUPRONET_URBANSOUND8K_METADATA"])

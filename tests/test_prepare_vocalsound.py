@@ -17,8 +17,14 @@ from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.preparation.datasets import VOCALSOUND_CLASSES, read_vocalsound
 
 # class_labels_indices_vs.csv of the official release
-OFFICIAL = [("/m/01j3sz", "Laughter"), ("/m/07plz5l", "Sigh"), ("/m/01b_21", "Cough"),
-            ("/m/0dl9sf8", "Throat clearing"), ("/m/01hsr_", "Sneeze"), ("/m/07ppn3j", "Sniff")]
+OFFICIAL = [
+    ("/m/01j3sz", "Laughter"),
+    ("/m/07plz5l", "Sigh"),
+    ("/m/01b_21", "Cough"),
+    ("/m/0dl9sf8", "Throat clearing"),
+    ("/m/01hsr_", "Sneeze"),
+    ("/m/07ppn3j", "Sniff"),
+]
 SPEAKERS = {"tr": ["m0379", "f0003", "m0758", "f0999"], "val": ["f0016"], "te": ["f0004"]}
 
 

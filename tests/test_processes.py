@@ -25,9 +25,14 @@ from fairseq_neupronet.training_run import run_name
 PLAIN = [
     f"model.transformer.{name}=0.0"
     for name in (
-        "dropout", "attention_dropout", "activation_dropout", "dropout_input", "dropout_features", "encoder_layerdrop"
+        "dropout",
+        "attention_dropout",
+        "activation_dropout",
+        "dropout_input",
+        "dropout_features",
+        "encoder_layerdrop",
     )
-]  # fmt: skip
+]
 PLAIN += ["model.apply_mask=false", "model.final_dropout=0.0", "criterion.loss_weights=[1.0,0.0]"]
 PLAIN += ["optimizer.adam_eps=0.001", "optimizer.weight_decay=0.0", "hydra.run.dir=run"]
 PROFILES = [option.replace("transformer", "profile_extractor") for option in PLAIN if "transformer" in option]
@@ -114,9 +119,12 @@ def test_a_frozen_network_stands_still_though_other_processes_leave_it_gradients
 
 def config(common=(), **distributed):
     defaults = {
-        "distributed_world_size": 2, "distributed_no_spawn": False, "distributed_init_method": None,
-        "distributed_backend": "gloo", "ddp_backend": "legacy_ddp",
-    }  # fmt: skip
+        "distributed_world_size": 2,
+        "distributed_no_spawn": False,
+        "distributed_init_method": None,
+        "distributed_backend": "gloo",
+        "ddp_backend": "legacy_ddp",
+    }
     return OmegaConf.create({"common": {"cpu": False, **dict(common)}, "distributed_training": defaults | distributed})
 
 
@@ -193,8 +201,11 @@ def test_two_processes_keep_one_folder_and_say_so_once(trained):
     assert printed.count("neupronet: finished: ") == 1
     assert json.loads((folder / "run" / "training.json").read_text())["finished"] is True
     assert sorted(path.name for path in (folder / "run" / "checkpoints").iterdir()) == [
-        "MODEL_CARD.md", "checkpoint_best.pt", "checkpoint_last.pt", "training.csv",
-    ]  # fmt: skip
+        "MODEL_CARD.md",
+        "checkpoint_best.pt",
+        "checkpoint_last.pt",
+        "training.csv",
+    ]
     state = torch.load(folder / "run" / "checkpoints" / "checkpoint_last.pt", weights_only=True)
     assert state["optimizer_history"][-1]["num_updates"] == 6
 
@@ -236,9 +247,12 @@ def assert_trained_alike(folder, together: list[str], alone: list[str]):
     results = []
     for name, start, options in (
         ("two", two_processes.train, together),
-        ("one", lambda *overrides, cwd: tiny.train("finetuning", "vocalsound", "task.data=data", *overrides, cwd=cwd),
-         alone),
-    ):  # fmt: skip
+        (
+            "one",
+            lambda *overrides, cwd: tiny.train("finetuning", "vocalsound", "task.data=data", *overrides, cwd=cwd),
+            alone,
+        ),
+    ):
         (folder / name).mkdir()
         tiny.write_corpus(folder / name / "data")
         finished = start(*PLAIN, *options, cwd=folder / name)
@@ -282,11 +296,15 @@ def test_where_fairseq_starts_the_processes_the_parent_keeps_the_folder(tmp_path
     arguments = tiny.training("finetuning", "vocalsound", "task.data=data", *two_processes.TWO_ON_CPU)
     runs = [
         subprocess.run(
-            [sys.executable, "command.py", *arguments], cwd=tmp_path, env=tiny.environment(), capture_output=True,
-            text=True, timeout=300,
+            [sys.executable, "command.py", *arguments],
+            cwd=tmp_path,
+            env=tiny.environment(),
+            capture_output=True,
+            text=True,
+            timeout=300,
         )
         for _ in range(2)
-    ]  # fmt: skip
+    ]
     assert [run.returncode for run in runs] == [0, 0], runs[0].stderr
     (folder,) = (tmp_path / "outputs" / "vocalsound").iterdir()
     assert runs[0].stdout.count("neupronet: finished: ") == 1

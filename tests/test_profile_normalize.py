@@ -164,8 +164,10 @@ def test_the_number_drawn_is_log_uniform_and_every_other_is_drawn_equally_often(
 def test_draws_depend_on_seed_epoch_and_clip_only(corpus, workers):
     def sources(epoch, batch_size, num_workers=0):
         task = normalizing(corpus, profile_normalize_clips="random", profiling=True)
-        return {clip: source for clip, (_, source) in
-                heard(task, "train", batch_size, epoch=epoch, num_workers=num_workers).items()}  # fmt: skip
+        return {
+            clip: source
+            for clip, (_, source) in heard(task, "train", batch_size, epoch=epoch, num_workers=num_workers).items()
+        }
 
     first, other = sources(2, 8), sources(2, 5, workers)
     for clip, source in first.items():
@@ -242,17 +244,26 @@ def logits(corpus, batch_size, workers=0, split="test", **options):
         for parameter in model.head.parameters():
             parameter.mul_(4)
     model, criterion = model.eval(), tiny.build_criterion(task).eval()
-    logs = [task.valid_step(batch, model, criterion)[2]
-            for batch in tiny.batches(task, split, batch_size, num_workers=workers)]  # fmt: skip
+    logs = [
+        task.valid_step(batch, model, criterion)[2]
+        for batch in tiny.batches(task, split, batch_size, num_workers=workers)
+    ]
     with tiny.metrics.aggregate(new_root=True) as aggregator:
         task.reduce_metrics(logs, criterion)
         aggregator.get_smoothed_values()
     return task, model, task.evaluation.latest[1].logits
 
 
-@pytest.mark.parametrize("options", [{"profiling": True}, {"profiling": True, "profile_normalize": True},
-                                     {"profile_normalize": True}, {"profile_normalize": True, "two_views": True}],
-                         ids=["profiles", "both", "cmvn", "two_views"])  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"profiling": True},
+        {"profiling": True, "profile_normalize": True},
+        {"profile_normalize": True},
+        {"profile_normalize": True, "two_views": True},
+    ],
+    ids=["profiles", "both", "cmvn", "two_views"],
+)
 @pytest.mark.parametrize("protocol", ["full", "enrol-3"])
 def test_figures_are_the_same_at_any_batch_size_and_number_of_workers(corpus, protocol, options):
     first = logits(corpus, 1, protocol=protocol, **options)[2].softmax(1)
@@ -328,9 +339,16 @@ def test_batches_of_n_are_the_official_ones_whatever_the_batch_size(corpus, min_
 @pytest.mark.slow
 def test_it_trains_in_bfloat16_with_profile_batches_and_workers(corpus, tmp_path):
     shutil.copytree(corpus, tmp_path / "data")
-    options = ["task.profiling=True", "task.profile_normalize=true", "task.profile_normalize_clips=random",
-               "task.bfloat16=true", "task.profile_batches=true", "task.specaug=true", "task.protocol=enrol-2",
-               "dataset.num_workers=2"]  # fmt: skip
+    options = [
+        "task.profiling=True",
+        "task.profile_normalize=true",
+        "task.profile_normalize_clips=random",
+        "task.bfloat16=true",
+        "task.profile_batches=true",
+        "task.specaug=true",
+        "task.protocol=enrol-2",
+        "dataset.num_workers=2",
+    ]
     trained = tiny.train("finetuning", "vocalsound", "task.data=data", "hydra.run.dir=run", *options, cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr
     assert "protocol enrol-2" in trained.stdout or '"valid_protocol": "enrol-2"' in trained.stdout

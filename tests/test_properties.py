@@ -22,8 +22,9 @@ from fairseq_neupronet.optim.fused_adam import parse_betas
 from fairseq_neupronet.preparation.tables import read_rows
 
 pytestmark = pytest.mark.filterwarnings("ignore::SyntaxWarning")  # Python's remarks on a stranger's text
-HOW_MANY = settings(max_examples=150, deadline=None,
-                    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])  # fmt: skip
+HOW_MANY = settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 
 
 def or_refused(read, *arguments):
@@ -67,11 +68,34 @@ def plain_manifest(text: str) -> list[tuple] | None:
     return [(row[0], int(row[1]), int(row[2]), row[3] if len(row) == 4 else None) for row in rows]
 
 
-WORDS = ("features\n", "a.npy", "b.npy", "\t8", "\t20", "\t8\t20\tp\n", "\t8\t31\tq\n", "\n", "\r\n", "\t", "0", "007",
-         "c.npy\t8\t20\t\n", "é", "clips.zip:60:800", "a.npy\t8\t20\tp\n", "b.npy\t8\t20\n")  # fmt: skip
+WORDS = (
+    "features\n",
+    "a.npy",
+    "b.npy",
+    "\t8",
+    "\t20",
+    "\t8\t20\tp\n",
+    "\t8\t31\tq\n",
+    "\n",
+    "\r\n",
+    "\t",
+    "0",
+    "007",
+    "c.npy\t8\t20\t\n",
+    "é",
+    "clips.zip:60:800",
+    "a.npy\t8\t20\tp\n",
+    "b.npy\t8\t20\n",
+)
 MANIFEST_ROWS = st.lists(
-    st.tuples(st.text(min_size=1, max_size=8), st.sampled_from(["8", "08", "9"]), st.integers(-1, 2**31 + 1),
-              st.one_of(st.none(), st.sampled_from(["p", "q", "", "é"]))), min_size=1, max_size=9,
+    st.tuples(
+        st.text(min_size=1, max_size=8),
+        st.sampled_from(["8", "08", "9"]),
+        st.integers(-1, 2**31 + 1),
+        st.one_of(st.none(), st.sampled_from(["p", "q", "", "é"])),
+    ),
+    min_size=1,
+    max_size=9,
 ).map(lambda rows: "x\n" + "".join("\t".join(str(cell) for cell in row if cell is not None) + "\n" for row in rows))
 
 
@@ -191,8 +215,15 @@ VALUE = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=3), inner, max_size=3)),
     max_leaves=6,
 )
-RECIPE = {"kind": "mel_db", "sample_rate": 16000, "n_fft": 400, "hop_length": 160, "n_mels": 8, "top_db": 80.0,
-          "scale": 255.0}  # fmt: skip
+RECIPE = {
+    "kind": "mel_db",
+    "sample_rate": 16000,
+    "n_fft": 400,
+    "hop_length": 160,
+    "n_mels": 8,
+    "top_db": 80.0,
+    "scale": 255.0,
+}
 
 
 @HOW_MANY
@@ -205,8 +236,29 @@ def test_a_recipe_with_any_value_is_read_or_refused(tmp_path, field, value):
 
 
 @HOW_MANY
-@given(st.one_of(st.binary(max_size=80), pieces("kind: ", "mel_db\n", "- ", "&a ", "*a", "{", "[", ": ", "!!", "\n",
-                                                 "2022-13-45", "? ", "<<: ", "0x", "1e9999", "_").map(str.encode)))
+@given(
+    st.one_of(
+        st.binary(max_size=80),
+        pieces(
+            "kind: ",
+            "mel_db\n",
+            "- ",
+            "&a ",
+            "*a",
+            "{",
+            "[",
+            ": ",
+            "!!",
+            "\n",
+            "2022-13-45",
+            "? ",
+            "<<: ",
+            "0x",
+            "1e9999",
+            "_",
+        ).map(str.encode),
+    )
+)
 def test_yaml_of_any_bytes_is_read_or_refused(tmp_path, content):
     (tmp_path / "own.yaml").write_bytes(content)
     or_refused(FeatureRecipe.load, tmp_path / "own.yaml")

@@ -7,9 +7,14 @@ from fairseq.modules import GumbelVectorQuantizer
 from fairseq_neupronet.backbones.quantizer import CodebookQuantizer
 
 SETTINGS = {
-    "dim": 12, "num_vars": 7, "temp": (2.0, 0.5, 0.9), "groups": 2, "combine_groups": False, "vq_dim": 10,
+    "dim": 12,
+    "num_vars": 7,
+    "temp": (2.0, 0.5, 0.9),
+    "groups": 2,
+    "combine_groups": False,
+    "vq_dim": 10,
     "time_first": True,
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -89,10 +89,19 @@ def test_every_figure_is_there_and_not_blank(report):
     from matplotlib.image import imread
 
     names = {path.stem for path in (report / "figures").iterdir()}
-    assert names == {f"sounds_{name}" for name in (
-        "accuracy_by_protocol", "accuracy_by_enrolment", "gain_by_profile_size", "confusion", "learning_curves",
-        "tsne_base", "tsne_dot", "attention_dot",
-    )}  # fmt: skip
+    assert names == {
+        f"sounds_{name}"
+        for name in (
+            "accuracy_by_protocol",
+            "accuracy_by_enrolment",
+            "gain_by_profile_size",
+            "confusion",
+            "learning_curves",
+            "tsne_base",
+            "tsne_dot",
+            "attention_dot",
+        )
+    }
     for path in (report / "figures").iterdir():
         assert imread(path)[..., :3].std() > 0.02, path
 
@@ -116,8 +125,9 @@ def test_without_predictions_the_means_remain(tmp_path, capsys):
 
 
 def test_what_a_control_has_not_under_single_is_not_said_to_lack_its_test(tmp_path, capsys):
-    results = written_cells.write_cells(tmp_path, {"dot": 0.2, "dot+shuffled_profiles": 0.0}, n_profiles=4, clips=6,
-                                        embeddings=False)  # fmt: skip
+    results = written_cells.write_cells(
+        tmp_path, {"dot": 0.2, "dot+shuffled_profiles": 0.0}, n_profiles=4, clips=6, embeddings=False
+    )
     table = results.read_text()
     results.write_text(re.sub(r".*\+shuffled_profiles,\d,\d,test,single,.*\n", "", table))
     assert len(results.read_text()) < len(table)
@@ -169,8 +179,10 @@ def table_of(out, cells, protocols=("full",), accuracy=None, sizes=lambda fold: 
                 for clip in range(n_clips):
                     right = rng.random() < (accuracy(fold) if accuracy else 0.7)
                     target = clip % 2
-                    rows.append(f"{fold}-{profile}-{clip}\tf{fold}p{profile}\t{'ab'[target]}\t"
-                                f"{'ab'[target if right else 1 - target]}\t0\t0")
+                    rows.append(
+                        f"{fold}-{profile}-{clip}\tf{fold}p{profile}\t{'ab'[target]}\t"
+                        f"{'ab'[target if right else 1 - target]}\t0\t0"
+                    )
             (folder / "predictions.tsv").write_text("\n".join(rows) + "\n")
             share = np.mean([row.split("\t")[2] == row.split("\t")[3] for row in rows[1:]])
             for metric in ("accuracy", "macro_f1", "icbhi_score"):
@@ -179,8 +191,9 @@ def table_of(out, cells, protocols=("full",), accuracy=None, sizes=lambda fold: 
     return out / "results.csv"
 
 
-@pytest.mark.parametrize("cells", [[("base", 1, 1), ("dot", 2, 1)], [("base", 1, 1), ("dot", 1, 2)]],
-                         ids=["other fold", "other seed"])  # fmt: skip
+@pytest.mark.parametrize(
+    "cells", [[("base", 1, 1), ("dot", 2, 1)], [("base", 1, 1), ("dot", 1, 2)]], ids=["other fold", "other seed"]
+)
 @pytest.mark.parametrize("metric", ["accuracy", "macro_f1"])
 def test_a_table_that_is_not_complete_has_a_report(tmp_path, cells, metric):
     results = table_of(tmp_path, cells)
@@ -194,8 +207,10 @@ def test_a_difference_that_is_not_defined_is_not_significant(tmp_path):
     results = table_of(tmp_path, [("base", 1, 1), ("dot", 1, 1)])
     for path in tmp_path.rglob("predictions.tsv"):
         rows = [line.split("\t") for line in path.read_text().splitlines()]
-        renamed = [[*row[:2], "wheeze" if number else row[2], "normal" if number % 2 else row[3], *row[4:]]
-                   for number, row in enumerate(rows)]  # fmt: skip
+        renamed = [
+            [*row[:2], "wheeze" if number else row[2], "normal" if number % 2 else row[3], *row[4:]]
+            for number, row in enumerate(rows)
+        ]
         path.write_text("\n".join("\t".join(row) for row in renamed) + "\n")
     assert all(one.comparison is None for one in summaries(results, "base", "icbhi_score"))
 
@@ -237,8 +252,12 @@ def test_an_interval_is_drawn_where_it_is_even_if_the_point_is_not_in_it(tmp_pat
     from fairseq_neupronet.reporting.figures import accuracy_by_protocol
     from fairseq_neupronet.reporting.source import Source
 
-    results = table_of(tmp_path, [("base", 1, 1), ("base", 2, 1)], accuracy=lambda fold: 0.2 if fold == 1 else 0.9,
-                       sizes=lambda fold: [5] * 4 if fold == 1 else [100] * 10)  # fmt: skip
+    results = table_of(
+        tmp_path,
+        [("base", 1, 1), ("base", 2, 1)],
+        accuracy=lambda fold: 0.2 if fold == 1 else 0.9,
+        sizes=lambda fold: [5] * 4 if fold == 1 else [100] * 10,
+    )
     figure = accuracy_by_protocol(Source.open(results), "sounds")
     sums, counts = [], []
     for fold in (1, 2):
@@ -258,8 +277,12 @@ def test_weights_are_drawn_where_a_group_is_the_whole_profile(tmp_path, protocol
     from fairseq_neupronet.reporting.source import Embeddings
 
     rng = np.random.default_rng(0)
-    arrays = {"clip": rng.normal(size=(8, 3)), "profile": rng.normal(size=(8, 3)), "target": np.arange(8) % 2,
-              "profile_code": np.arange(8) // 4}  # fmt: skip
+    arrays = {
+        "clip": rng.normal(size=(8, 3)),
+        "profile": rng.normal(size=(8, 3)),
+        "target": np.arange(8) % 2,
+        "profile_code": np.arange(8) // 4,
+    }
     embeddings = Embeddings("a cell", protocol, ["a", "b"], arrays, {"model": {"pooling": "dot", "temperature": 1.0}})
     assert (attention_map(embeddings, "title") is not None) == is_drawn
 
@@ -305,11 +328,15 @@ def test_a_mistake_is_one_sentence(results, tmp_path, capsys, content, options, 
 
 
 def test_without_matplotlib_one_sentence_says_what_to_install(results, tmp_path):
-    code = ("import sys; sys.modules['matplotlib'] = None; from fairseq_neupronet.cli import main;"
-            "sys.exit(main(sys.argv[1:]))")  # fmt: skip
+    code = (
+        "import sys; sys.modules['matplotlib'] = None; from fairseq_neupronet.cli import main;"
+        "sys.exit(main(sys.argv[1:]))"
+    )
     finished = subprocess.run(
         [sys.executable, "-c", code, "report", results, "--out", tmp_path / "out", "--metrics", "accuracy"],
-        env=tiny.environment(), capture_output=True, text=True,
-    )  # fmt: skip
+        env=tiny.environment(),
+        capture_output=True,
+        text=True,
+    )
     assert "pip install 'fairseq-neupronet[report]'" in tiny.one_sentence(finished)
     assert not (tmp_path / "out").exists()

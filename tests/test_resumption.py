@@ -21,39 +21,65 @@ DROPS = [
     f"model.{part}.{name}={value}"
     for part in ("transformer", "profile_extractor")
     for name, value in (
-        ("encoder_layerdrop", 0.4), ("encoder_layers", 3), ("dropout", 0.2), ("mask_channel_prob", 0.25),
+        ("encoder_layerdrop", 0.4),
+        ("encoder_layers", 3),
+        ("dropout", 0.2),
+        ("mask_channel_prob", 0.25),
         ("mask_channel_length", 2),
     )
-]  # fmt: skip
+]
 FINETUNING = [*DROPS, "lr_scheduler.phase_ratio=[0.5,0.2,0.3]", "task.time_mask=10", "task.frequency_mask=3"]
 PROFILES = [*FINETUNING, "task.profiling=true", "criterion.loss_weights=[0.7,0.3]"]
 TRAININGS = {
     "plain": ("finetuning", [*FINETUNING, "task.max_sample_size=40"]),
     "profile_batches": (
         "finetuning",
-        [*PROFILES, "task.profile_batches=true", "task.clips_per_profile=2", "model.one_pass=false",
-         "dataset.num_workers=2"],
+        [
+            *PROFILES,
+            "task.profile_batches=true",
+            "task.clips_per_profile=2",
+            "model.one_pass=false",
+            "dataset.num_workers=2",
+        ],
     ),
     "bank": ("finetuning", [*PROFILES, "ablation=whole_split", "dataset.batch_size=8", "optimization.lr=[0.01]"]),
     "frozen": (
         "finetuning",
-        [*PROFILES, "task.specaug=false", "model.freeze_profile_extractor_updates=8", "model.freeze_backbone_updates=3",
-         "model.auto_encoder=true"],
+        [
+            *PROFILES,
+            "task.specaug=false",
+            "model.freeze_profile_extractor_updates=8",
+            "model.freeze_backbone_updates=3",
+            "model.auto_encoder=true",
+        ],
     ),
     "pretraining": (
         "pretraining",
-        ["lr_scheduler.warmup_updates=7", "model.encoder_layerdrop=0.4", "model.encoder_layers=3",
-         "task.profiling=true", "dataset.num_workers=2"],
+        [
+            "lr_scheduler.warmup_updates=7",
+            "model.encoder_layerdrop=0.4",
+            "model.encoder_layers=3",
+            "task.profiling=true",
+            "dataset.num_workers=2",
+        ],
     ),
-}  # fmt: skip
+}
+
 
 def arguments(kind: str, data: Path, folder: Path, *more) -> list[str]:
     stage, options = TRAININGS[kind]
     return tiny.training(
-        stage, "vocalsound", f"task.data={data}", *options, f"optimization.max_update={UPDATES}",
-        "checkpoint.save_interval_updates=1", "checkpoint.no_epoch_checkpoints=false", "common.log_interval=3",
-        f"hydra.run.dir={folder}", *more,
-    )  # fmt: skip
+        stage,
+        "vocalsound",
+        f"task.data={data}",
+        *options,
+        f"optimization.max_update={UPDATES}",
+        "checkpoint.save_interval_updates=1",
+        "checkpoint.no_epoch_checkpoints=false",
+        "common.log_interval=3",
+        f"hydra.run.dir={folder}",
+        *more,
+    )
 
 
 def trained(kind: str, data: Path, folder: Path, *more) -> forked.Ended:

@@ -166,8 +166,9 @@ def test_a_header_that_claims_less_than_there_is_does_not_help(session, tmp_path
     soundfile.write(tmp_path / "long.wav", np.zeros(200_000), 16000, subtype="PCM_U8")
     decoded = []
     read = soundfile.SoundFile.read
-    monkeypatch.setattr(soundfile.SoundFile, "read",
-                        lambda *given, **options: decoded.append(read(*given, **options)) or decoded[-1])
+    monkeypatch.setattr(
+        soundfile.SoundFile, "read", lambda *given, **options: decoded.append(read(*given, **options)) or decoded[-1]
+    )
     monkeypatch.setattr(soundfile, "info", lambda _: type("Info", (), {"frames": 16000, "samplerate": 16000}))
     assert "longer than the 2 seconds" in refused(session, tmp_path / "long.wav")
     assert len(decoded) == 1 and len(decoded[0]) < 200_000
@@ -216,24 +217,36 @@ def status(method: str, path: str, hosts=frozenset({"localhost"}), **headers: st
     return sent[0]["status"]
 
 
-@pytest.mark.parametrize(("expected", "method", "path", "headers"), [
-    (200, "GET", "/", {"host": "localhost:7860"}),
-    (200, "GET", "/assets/a.js", {"host": "localhost:7860"}),
-    (200, "POST", "/gradio_api/upload", {"host": "localhost", "content_length": "1000000"}),
-    (200, "POST", "/gradio_api/queue/join", {"host": "localhost:1", "origin": "http://localhost:1",
-                                             "content_length": "9"}),
-    (403, "GET", "/", {"host": "evil.example:7860"}),
-    (403, "GET", "/", {"host": "["}),
-    (403, "GET", "/", {}),
-    (403, "POST", "/gradio_api/upload", {"host": "localhost", "origin": "http://evil.example", "content_length": "9"}),
-    (411, "POST", "/gradio_api/upload", {"host": "localhost"}),
-    (413, "POST", "/gradio_api/upload", {"host": "localhost", "content_length": "1200000"}),
-    (404, "GET", "/gradio_api/file=/etc/passwd", {"host": "localhost"}),
-    (404, "GET", "/gradio_api/proxy=http://example.org", {"host": "localhost"}),
-    (404, "GET", "/gradio_api/info", {"host": "localhost"}),
-    (404, "GET", "/gradio_api/upload", {"host": "localhost"}),
-    (404, "PUT", "/", {"host": "localhost"}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("expected", "method", "path", "headers"),
+    [
+        (200, "GET", "/", {"host": "localhost:7860"}),
+        (200, "GET", "/assets/a.js", {"host": "localhost:7860"}),
+        (200, "POST", "/gradio_api/upload", {"host": "localhost", "content_length": "1000000"}),
+        (
+            200,
+            "POST",
+            "/gradio_api/queue/join",
+            {"host": "localhost:1", "origin": "http://localhost:1", "content_length": "9"},
+        ),
+        (403, "GET", "/", {"host": "evil.example:7860"}),
+        (403, "GET", "/", {"host": "["}),
+        (403, "GET", "/", {}),
+        (
+            403,
+            "POST",
+            "/gradio_api/upload",
+            {"host": "localhost", "origin": "http://evil.example", "content_length": "9"},
+        ),
+        (411, "POST", "/gradio_api/upload", {"host": "localhost"}),
+        (413, "POST", "/gradio_api/upload", {"host": "localhost", "content_length": "1200000"}),
+        (404, "GET", "/gradio_api/file=/etc/passwd", {"host": "localhost"}),
+        (404, "GET", "/gradio_api/proxy=http://example.org", {"host": "localhost"}),
+        (404, "GET", "/gradio_api/info", {"host": "localhost"}),
+        (404, "GET", "/gradio_api/upload", {"host": "localhost"}),
+        (404, "PUT", "/", {"host": "localhost"}),
+    ],
+)
 def test_only_what_the_page_needs_is_answered(expected, method, path, headers):
     assert status(method, path, **headers) == expected
 
@@ -268,7 +281,9 @@ def test_the_command_refuses_in_a_sentence(paths, capsys, tmp_path, monkeypatch)
 
 
 def test_nothing_of_gradio_is_imported_before_it_is_needed():
-    code = ("import sys, fairseq_neupronet.cli, fairseq_neupronet.serving.session\n"
-            "print([name for name in ('gradio', 'fastapi', 'matplotlib') if name in sys.modules])")
+    code = (
+        "import sys, fairseq_neupronet.cli, fairseq_neupronet.serving.session\n"
+        "print([name for name in ('gradio', 'fastapi', 'matplotlib') if name in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=tiny.environment())
     assert done.stdout.strip() == "[]", done.stderr

@@ -48,9 +48,13 @@ def serve(sounds, tmp_path):
         (tmp_path / "tmp").mkdir()
         command = [sys.executable, "-m", "fairseq_neupronet", "serve", "--path", path, "--port", "0", *options]
         process = subprocess.Popen(
-            [*map(str, command)], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            [*map(str, command)],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
             env=tiny.environment() | {"TMPDIR": str(tmp_path / "tmp")},
-        )  # fmt: skip
+        )
         started.append(process)
         return process.stdout.readline().split()[0], path
 
@@ -88,8 +92,9 @@ def give(page, place: str, *files) -> None:
 
 
 def wait_for(page, place: str, words: str) -> str:
-    page.wait_for_function("([place, words]) => document.querySelector(place)?.innerText.includes(words)",
-                           arg=[place, words])
+    page.wait_for_function(
+        "([place, words]) => document.querySelector(place)?.innerText.includes(words)", arg=[place, words]
+    )
     return page.inner_text(place)
 
 

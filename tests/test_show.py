@@ -58,8 +58,18 @@ def test_band_centres_of_mel_db_are_librosas(rate, n_mels):
 
 
 def test_band_centres_of_kaldi_are_where_its_triangles_peak():
-    recipe = FeatureRecipe.from_dict({"name": "k", "kind": "kaldi_fbank", "sample_rate": 16000, "hop_length": 160,
-                                      "n_mels": 40, "frame_length_ms": 25, "mean": 0.0, "divisor": 1.0})  # fmt: skip
+    recipe = FeatureRecipe.from_dict(
+        {
+            "name": "k",
+            "kind": "kaldi_fbank",
+            "sample_rate": 16000,
+            "hop_length": 160,
+            "n_mels": 40,
+            "frame_length_ms": 25,
+            "mean": 0.0,
+            "divisor": 1.0,
+        }
+    )
     n_fft = 1 << 16
     bank, _ = get_mel_banks(40, n_fft, 16000, 20.0, 0.0, 100.0, -500.0, 1.0)
     peaks = bank.argmax(dim=1).numpy() * 16000 / n_fft

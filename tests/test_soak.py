@@ -17,10 +17,15 @@ def sawtooth(mib_an_hour: float, handles_an_hour: float = 0.0) -> list[tuple]:
     """Two hours, a sample each 5 s, up and down by 400 MiB and 90 handles, as with a loader's processes."""
     hours = [second / 3600 for second in range(0, 7200, 5)]
     return [
-        (hour * 3600, 1200 + mib_an_hour * hour + 4 * (n % 7), 1000 + 400 * (n % 5 > 2) + mib_an_hour * hour,
-         39 + 90 * (n % 4 > 1) + int(handles_an_hour * hour), n)
+        (
+            hour * 3600,
+            1200 + mib_an_hour * hour + 4 * (n % 7),
+            1000 + 400 * (n % 5 > 2) + mib_an_hour * hour,
+            39 + 90 * (n % 4 > 1) + int(handles_an_hour * hour),
+            n,
+        )
         for n, hour in enumerate(hours)
-    ]  # fmt: skip
+    ]
 
 
 @pytest.mark.parametrize(("mib", "handles"), [(0, 0), (25, 0), (0, 12), (-5, 0)])
@@ -36,15 +41,21 @@ def test_the_warm_up_is_left_out():
 
 
 def test_handles_and_memory_are_those_of_the_process_and_its_session():
-    code = ("import subprocess, sys; from subprocess import PIPE\n"
-            "files = [open('/dev/null') for _ in range({files})]; block = bytearray({mib} << 20)\n"
-            "code = 'block = bytearray(50 << 20); print(1, flush=True); input()'\n"
-            "child = {child} and subprocess.Popen([sys.executable, '-c', code], stdin=PIPE, stdout=PIPE)\n"
-            "child and child.stdout.readline(); print('ready', flush=True); input()")
+    code = (
+        "import subprocess, sys; from subprocess import PIPE\n"
+        "files = [open('/dev/null') for _ in range({files})]; block = bytearray({mib} << 20)\n"
+        "code = 'block = bytearray(50 << 20); print(1, flush=True); input()'\n"
+        "child = {child} and subprocess.Popen([sys.executable, '-c', code], stdin=PIPE, stdout=PIPE)\n"
+        "child and child.stdout.readline(); print('ready', flush=True); input()"
+    )
 
     def measured(**sizes) -> tuple[float, float, int]:
-        process = subprocess.Popen([sys.executable, "-c", code.format(**sizes)], stdin=subprocess.PIPE,
-                                   stdout=subprocess.PIPE, start_new_session=True)  # fmt: skip
+        process = subprocess.Popen(
+            [sys.executable, "-c", code.format(**sizes)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
         process.stdout.readline()
         try:
             return soak.measure(process.pid)

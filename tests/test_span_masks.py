@@ -119,9 +119,14 @@ def test_masks_are_distributed_as_those_of_fairseq(fairseqs_mask, shape, rest):
     n, steps = 3000, 200
     names = {"selection": "mask_type", "dropout": "mask_dropout"}
     theirs = fairseqs_mask(
-        (n, steps), None, 0.2, 8, min_masks=2, require_same_masks=False,
+        (n, steps),
+        None,
+        0.2,
+        8,
+        min_masks=2,
+        require_same_masks=False,
         **{names.get(name, name): value for name, value in (shape | rest).items()},
-    )  # fmt: skip
+    )
     ours = span_mask(np.full(n, steps), steps, 0.2, 8, 2, np.random.default_rng(8), **shape, **rest)
     for count in (lambda mask: mask.sum(1), lambda mask: np.array([len(runs(row)) for row in mask])):
         a, b = count(ours), count(theirs)

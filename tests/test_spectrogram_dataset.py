@@ -244,8 +244,10 @@ def test_spawned_workers_share_large_tables(tmp_path):
     data = dataset(manifest, training=True, augment=SpecAugment(2, 6, 9))
     context = multiprocessing.get_context("spawn")
     turns, reports = [context.Event() for _ in range(3)], context.Queue()
-    workers = [context.Process(target=change_and_report, args=(data, place, *turns[place : place + 2], reports))
-               for place in (0, 1)]  # fmt: skip
+    workers = [
+        context.Process(target=change_and_report, args=(data, place, *turns[place : place + 2], reports))
+        for place in (0, 1)
+    ]
     for worker in workers:
         worker.start()
     turns[0].set()

@@ -12,8 +12,13 @@ GOLDEN = 0x9E3779B97F4A7C15
 def test_mix_is_the_published_finaliser():
     """The first outputs of SplitMix64 seeded with 1234567, as the generator's reference implementation prints them."""
     counters = np.array([(1234567 + step * GOLDEN) % 2**64 for step in range(1, 6)], np.uint64)
-    expected = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431,
-                16408922859458223821]  # fmt: skip
+    expected = [
+        6457827717110365317,
+        3203168211198807973,
+        9817491932198370423,
+        4593380528125082431,
+        16408922859458223821,
+    ]
     assert mix(counters).tolist() == expected
 
 

@@ -63,13 +63,13 @@ def slow_down(update: int):
 @pytest.mark.parametrize(
     ("kind", "number", "update", "whole_group"),
     [
-        ("plain", signal.SIGTERM, 7, False), ("plain", signal.SIGUSR1, 5, False),
-        ("profile_batches", signal.SIGTERM, 4, False), ("profile_batches", signal.SIGUSR1, 8, True),
+        ("plain", signal.SIGTERM, 7, False),
+        ("plain", signal.SIGUSR1, 5, False),
+        ("profile_batches", signal.SIGTERM, 4, False),
+        ("profile_batches", signal.SIGUSR1, 8, True),
     ],
-)  # fmt: skip
-def test_a_training_that_is_told_to_stop_saves_and_resumes(
-    corpus, tmp_path, whole, kind, number, update, whole_group
-):
+)
+def test_a_training_that_is_told_to_stop_saves_and_resumes(corpus, tmp_path, whole, kind, number, update, whole_group):
     """Amid an epoch, and at its end; with and without processes that load, which may get the signal too."""
     expected, unbroken = whole(kind)
     command = arguments(kind, corpus, tmp_path / "run", *NOT_EVERY_UPDATE)
@@ -154,9 +154,12 @@ def test_a_disk_that_fills_up_stops_the_training_with_one_sentence_and_it_goes_o
 # ---- two processes -------------------------------------------------------------------------------------------------
 
 TWO = [
-    "common.cpu=true", "distributed_training.distributed_world_size=2", "distributed_training.distributed_backend=gloo",
-    "distributed_training.distributed_no_spawn=true", "distributed_training.device_id=0",
-]  # fmt: skip
+    "common.cpu=true",
+    "distributed_training.distributed_world_size=2",
+    "distributed_training.distributed_backend=gloo",
+    "distributed_training.distributed_no_spawn=true",
+    "distributed_training.device_id=0",
+]
 BATCHES = ["task.profile_batches=true", "task.clips_per_profile=2", "model.gather_profiles=true"]
 
 
@@ -167,13 +170,22 @@ def start_two(corpus, folder, *options, prepare=lambda: None) -> list[forked.Tra
     return [
         forked.Training(
             arguments(
-                "plain", corpus, folder, *PROFILES, *BATCHES, *TWO, f"distributed_training.distributed_rank={rank}",
-                f"distributed_training.distributed_init_method={meeting}", *options,
+                "plain",
+                corpus,
+                folder,
+                *PROFILES,
+                *BATCHES,
+                *TWO,
+                f"distributed_training.distributed_rank={rank}",
+                f"distributed_training.distributed_init_method={meeting}",
+                *options,
             ),
-            folder.parent, folder.parent / f"{folder.name}{rank}.log", prepare,
+            folder.parent,
+            folder.parent / f"{folder.name}{rank}.log",
+            prepare,
         )
         for rank in range(2)
-    ]  # fmt: skip
+    ]
 
 
 def trained_by_two(corpus, folder, *options) -> str:

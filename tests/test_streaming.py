@@ -11,9 +11,16 @@ from fairseq_neupronet.errors import InputError
 
 
 @pytest.mark.parametrize("block", [1, 97, 5000])
-@pytest.mark.parametrize(("rate", "wanted"), [
-    (44100, 16000), (8000, 16000), (16000, 22500), (16000, 16000), (44101, 16000),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("rate", "wanted"),
+    [
+        (44100, 16000),
+        (8000, 16000),
+        (16000, 22500),
+        (16000, 16000),
+        (44101, 16000),
+    ],
+)
 def test_blocks_leave_no_trace(tmp_path, monkeypatch, rate, wanted, block):
     monkeypatch.setattr(streaming, "_BLOCK", block)
     sound = np.random.default_rng(0).normal(size=(701 if block == 1 else 12_003, 2)).astype(np.float32) * 0.1

@@ -23,16 +23,24 @@ OPTIONS = ["checkpoint.patience=3", "checkpoint.no_epoch_checkpoints=true"]
 def alone(corpus, tmp_path_factory):
     """Each training in a process of its own: its folder and the lines with its figures."""
     folder = tmp_path_factory.mktemp("alone")
-    ended = [trained("plain", corpus, folder / str(number), *OPTIONS, f"optimization.lr={rate}")
-             for number, rate in enumerate(RATES)]  # fmt: skip
+    ended = [
+        trained("plain", corpus, folder / str(number), *OPTIONS, f"optimization.lr={rate}")
+        for number, rate in enumerate(RATES)
+    ]
     return folder, [figures(each.printed) for each in ended]
 
 
 def sweep(corpus, folder) -> list[str]:
     return arguments(
-        "plain", corpus, folder, *OPTIONS, f"optimization.lr={','.join(RATES)}", f"hydra.sweep.dir={folder}",
-        "hydra.sweep.subdir=${hydra:job.num}", "-m",
-    )  # fmt: skip
+        "plain",
+        corpus,
+        folder,
+        *OPTIONS,
+        f"optimization.lr={','.join(RATES)}",
+        f"hydra.sweep.dir={folder}",
+        "hydra.sweep.subdir=${hydra:job.num}",
+        "-m",
+    )
 
 
 def assert_alike(folder, expected):

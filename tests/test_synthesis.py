@@ -73,10 +73,13 @@ def test_the_audio_is_what_the_documentation_says(corpus):
 
 
 def test_the_same_seed_gives_the_same_files_and_another_seed_others(tmp_path):
-    folders = [synthesize(tmp_path / name, seed, n_profiles=3, clips_per_class=2).parent
-               for name, seed in (("first", 7), ("again", 7), ("other", 8))]
-    first, again, other = ({path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.*")}
-                           for folder in folders)
+    folders = [
+        synthesize(tmp_path / name, seed, n_profiles=3, clips_per_class=2).parent
+        for name, seed in (("first", 7), ("again", 7), ("other", 8))
+    ]
+    first, again, other = (
+        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.*")} for folder in folders
+    )
     assert first == again
     common = [path for path in first if path in other and path.suffix == ".wav"]
     assert common and all(first[path] != other[path] for path in common)
@@ -85,8 +88,23 @@ def test_the_same_seed_gives_the_same_files_and_another_seed_others(tmp_path):
 def test_it_prepares(tmp_path, capsys):
     assert main(["synthesize", str(tmp_path / "corpus"), "--profiles", "3", "--clips-per-class", "2"]) == 0
     assert "neupronet prepare table --metadata" in capsys.readouterr().out
-    assert main(["prepare", "table", "--metadata", str(tmp_path / "corpus/metadata.csv"), "--out",
-                 str(tmp_path / "prepared"), "--n-mels", "32", "--workers", "1"]) == 0
+    assert (
+        main(
+            [
+                "prepare",
+                "table",
+                "--metadata",
+                str(tmp_path / "corpus/metadata.csv"),
+                "--out",
+                str(tmp_path / "prepared"),
+                "--n-mels",
+                "32",
+                "--workers",
+                "1",
+            ]
+        )
+        == 0
+    )
     assert [line.split()[0] for line in (tmp_path / "prepared/dict.label.txt").open()] == sorted(CLASSES)
 
 

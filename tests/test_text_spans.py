@@ -26,8 +26,25 @@ def test_spans_are_a_sequence_of_strings():
 
 
 def test_whole_numbers_are_those_that_python_reads():
-    texts = ["0", "7", "00042", "2147483647", "2147483648", "9" * 19, "1" + "0" * 20, "0" * 40 + "5", "", "-1", "1_0",
-             "٣", "12a", "a12", " 1", "1 ", "1.5"]  # fmt: skip
+    texts = [
+        "0",
+        "7",
+        "00042",
+        "2147483647",
+        "2147483648",
+        "9" * 19,
+        "1" + "0" * 20,
+        "0" * 40 + "5",
+        "",
+        "-1",
+        "1_0",
+        "٣",
+        "12a",
+        "a12",
+        " 1",
+        "1 ",
+        "1.5",
+    ]
     values, sound = whole_numbers(spans(*texts))
     wanted = [text.isascii() and text.isdigit() and int(text) < 2**31 for text in texts]
     assert sound.tolist() == wanted

@@ -60,8 +60,10 @@ def test_processes_that_a_command_leaves_are_counted_and_ended(tmp_path):
 
 
 def test_whoever_asks_what_is_left_is_not_left_behind(tmp_path):
-    asks = ("import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; "
-            "from running_command import left_behind; print(left_behind([], Path(sys.argv[2]), seconds=0.3))")
+    asks = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; "
+        "from running_command import left_behind; print(left_behind([], Path(sys.argv[2]), seconds=0.3))"
+    )
     # The shell that starts it has the folder in its command as well.
     shell = f"'{sys.executable}' -c \"{asks}\" '{tiny.ROOT / 'scripts'}' '{tmp_path}'; exit $?"
     finished = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, start_new_session=True)
@@ -76,25 +78,34 @@ def test_a_traceback_is_told_by_what_it_ends_in(tmp_path):
 
 
 def test_a_worker_whose_parent_is_killed_while_starting_it_is_no_finding(tmp_path):
-    starting = ("import os, sys; from multiprocessing.spawn import spawn_main; sys.argv += ['--multiprocessing-fork']; "
-                "read, write = os.pipe(); os.close(write); spawn_main(pipe_handle=read, tracker_fd=os.dup(read))")
+    starting = (
+        "import os, sys; from multiprocessing.spawn import spawn_main; sys.argv += ['--multiprocessing-fork']; "
+        "read, write = os.pipe(); os.close(write); spawn_main(pipe_handle=read, tracker_fd=os.dup(read))"
+    )
     run = python(starting, tmp_path)
     run.wait()
     assert "EOFError" in run.printed and tracebacks(run.printed) == []
-    served = ("Traceback (most recent call last):\n  File \"/usr/lib/python3.11/multiprocessing/resource_sharer.py\", "
-              "line 138, in _serve\n    with self._listener.accept() as conn:\nConnectionResetError: [Errno 104]\n")
+    served = (
+        'Traceback (most recent call last):\n  File "/usr/lib/python3.11/multiprocessing/resource_sharer.py", '
+        "line 138, in _serve\n    with self._listener.accept() as conn:\nConnectionResetError: [Errno 104]\n"
+    )
     assert tracebacks(served) == []
-    later = "Traceback (most recent call last):\n  File \"a.py\", line 1, in f\nKeyError: 1\n"
+    later = 'Traceback (most recent call last):\n  File "a.py", line 1, in f\nKeyError: 1\n'
     assert tracebacks(run.printed + later) == ["a traceback: KeyError: 1"]
     ours = run.printed.replace("multiprocessing/spawn.py", "fairseq_neupronet/files.py", 1)
     assert len(tracebacks(ours)) == 1
 
 
 def checkpoint(path, weight: float, seconds: float):
-    torch.save({
-        "model": {"weight": torch.tensor([1.0, weight])}, "cfg": {"folder": str(path)},
-        "optimizer_history": [{"num_updates": 3}], "extra_state": {"previous_training_time": seconds, "best": 0.5},
-    }, path)  # fmt: skip
+    torch.save(
+        {
+            "model": {"weight": torch.tensor([1.0, weight])},
+            "cfg": {"folder": str(path)},
+            "optimizer_history": [{"num_updates": 3}],
+            "extra_state": {"previous_training_time": seconds, "best": 0.5},
+        },
+        path,
+    )
     return path
 
 

@@ -16,10 +16,17 @@ def rows(folder) -> list[dict]:
 def test_columns_are_named_by_split_and_values_are_numbers_or_texts(tmp_path):
     train = {"loss": torch.tensor(0.25), "lr": 1e-3, "num_updates": 7, "many": torch.zeros(2), "none": None}
     record(tmp_path, 2, 7, {"train": train, "valid": {"auc": float("nan"), "protocol": "full", "clips": 3}})
-    assert rows(tmp_path) == [{
-        "epoch": "2", "updates": "7", "train_loss": "0.25", "train_lr": "0.001", "valid_auc": "",
-        "valid_protocol": "full", "valid_clips": "3",
-    }]  # fmt: skip
+    assert rows(tmp_path) == [
+        {
+            "epoch": "2",
+            "updates": "7",
+            "train_loss": "0.25",
+            "train_lr": "0.001",
+            "valid_auc": "",
+            "valid_protocol": "full",
+            "valid_clips": "3",
+        }
+    ]
 
 
 def test_a_resumed_training_doubles_no_row_and_drops_what_came_after(tmp_path):

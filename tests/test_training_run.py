@@ -20,8 +20,11 @@ def test_outputs_are_named_by_config_and_overrides_without_a_clock(place, run_fo
     assert not re.search(r"20\d\d-\d\d-\d\d|\d\d-\d\d-\d\d", str(run_folder.relative_to(place)))
     assert json.loads((run_folder / "training.json").read_text())["finished"] is True
     assert sorted(path.name for path in (run_folder / "checkpoints").iterdir()) == [
-        "MODEL_CARD.md", "checkpoint_best.pt", "checkpoint_last.pt", "training.csv",
-    ]  # fmt: skip
+        "MODEL_CARD.md",
+        "checkpoint_best.pt",
+        "checkpoint_last.pt",
+        "training.csv",
+    ]
 
 
 def test_the_extractor_started_from_the_pretraining_checkpoint(place):
@@ -53,9 +56,13 @@ def test_another_configuration_does_not_write_into_the_folder(place, run_folder,
     before = checkpoint.stat().st_mtime_ns
     quoted = str(run_folder).replace("'", r"\'")
     other = tiny.train(
-        "finetuning", "vocalsound", "task.data=data", "optimization.max_update=9", f"hydra.run.dir='{quoted}'",
+        "finetuning",
+        "vocalsound",
+        "task.data=data",
+        "optimization.max_update=9",
+        f"hydra.run.dir='{quoted}'",
         cwd=place,
-    )  # fmt: skip
+    )
     sentence = tiny.one_sentence(other)
     assert "holds a training with other settings" in sentence
     assert "optimization.max_update" in sentence
@@ -68,9 +75,13 @@ def run_until(arguments, cwd, wanted, most_lines=20000) -> list[str]:
     """Start a training, wait for a line that ``wanted`` likes, and end it with SIGTERM; all lines until then."""
     program = Path(sys.executable).with_name("fairseq-hydra-train")
     with subprocess.Popen(
-        [program, *arguments], cwd=cwd, env=tiny.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        [program, *arguments],
+        cwd=cwd,
+        env=tiny.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-    ) as process:  # fmt: skip
+    ) as process:
         lines = []
         try:
             for line in process.stdout:
@@ -93,9 +104,15 @@ def test_the_same_command_resumes_after_an_interruption(place):
     """Run from a folder beside the data, which is given as ../data."""
     (place / "beside").mkdir()
     arguments = tiny.training(
-        "finetuning", "vocalsound", "task.data=../data", "optimization.max_update=100000", "hydra.run.dir=long",
-        "checkpoint.save_interval_updates=3", "dataset.validate_interval=100000", "checkpoint.keep_interval_updates=1",
-    )  # fmt: skip
+        "finetuning",
+        "vocalsound",
+        "task.data=../data",
+        "optimization.max_update=100000",
+        "hydra.run.dir=long",
+        "checkpoint.save_interval_updates=3",
+        "dataset.validate_interval=100000",
+        "checkpoint.keep_interval_updates=1",
+    )
     record, last = (place / "beside" / "long" / name for name in ("training.json", "checkpoints/checkpoint_last.pt"))
     run_until(arguments, place / "beside", lambda line: updates_of(line) >= 8)
     assert json.loads(record.read_text())["finished"] is False
@@ -115,8 +132,14 @@ def test_without_validation_no_validation_split_is_asked_for(tmp_path):
     """As ``neupronet prepare icbhi --valid-share 0`` leaves a folder: training and test."""
     data = tiny.write_corpus(tmp_path / "data", clips={"train": 12, "test": 6})
     assert not (data / "valid.tsv").exists()
-    trained = tiny.train("finetuning", "vocalsound", "task.data=data", "dataset.disable_validation=true",
-                         "hydra.run.dir=run", cwd=tmp_path)  # fmt: skip
+    trained = tiny.train(
+        "finetuning",
+        "vocalsound",
+        "task.data=data",
+        "dataset.disable_validation=true",
+        "hydra.run.dir=run",
+        cwd=tmp_path,
+    )
     assert trained.returncode == 0, trained.stderr
     assert "next: neupronet evaluate --path run/checkpoints/checkpoint_last.pt" in trained.stdout
     assert "--subset test" in trained.stdout
@@ -126,9 +149,10 @@ def test_without_validation_no_validation_split_is_asked_for(tmp_path):
 def test_an_extractor_of_other_spectrograms_is_warned_of(place, tmp_path, caplog):
     data = shutil.copytree(place / "data", tmp_path / "data")
     for changes, normalize, said in (
-        ({}, False, None), ({"hop_length": 512}, False, "hop_length 160, here 512"),
+        ({}, False, None),
+        ({"hop_length": 512}, False, "hop_length 160, here 512"),
         ({}, True, "task.normalize=False, here True"),
-    ):  # fmt: skip
+    ):
         tiny.write_recipe(data, **changes)
         caplog.clear()
         task = tiny.build_task(data, profiling=True, normalize=normalize)

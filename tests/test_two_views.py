@@ -92,16 +92,20 @@ def test_both_start_from_the_same_file(corpus, tmp_path):
     plain = tiny.build_model(tiny.build_task(corpus), **CNN)
     state = {name.removeprefix("effnet."): value for name, value in plain.backbone.state_dict().items()}
     torch.save(state, tmp_path / "b0.pth")
-    model = tiny.build_model(
-        tiny.build_task(corpus, two_views=True), **CNN, backbone_path=str(tmp_path / "b0.pth")
-    )
+    model = tiny.build_model(tiny.build_task(corpus, two_views=True), **CNN, backbone_path=str(tmp_path / "b0.pth"))
     first, second = (dict(view.named_parameters()) for view in model.backbone.views)
     same = [name for name in first if torch.equal(first[name], second[name])]
     assert len(same) > 200 and any("conv_stem" in name for name in same)
 
 
-SMALL_TRANSFORMER = {"conv_feature_layers": "[(16,3,1,2)]", "encoder_layers": 1, "encoder_embed_dim": 16,
-                     "encoder_ffn_embed_dim": 32, "conv_pos": 8, "conv_pos_groups": 2}  # fmt: skip
+SMALL_TRANSFORMER = {
+    "conv_feature_layers": "[(16,3,1,2)]",
+    "encoder_layers": 1,
+    "encoder_embed_dim": 16,
+    "encoder_ffn_embed_dim": 32,
+    "conv_pos": 8,
+    "conv_pos_groups": 2,
+}
 TWO_KINDS = {"backbone": "spectrogram_wav2vec2", "transformer": SMALL_TRANSFORMER, "second_backbone": "resnet18"}
 
 
@@ -155,11 +159,14 @@ def test_of_one_kind_the_second_may_have_a_file_of_its_own_too(corpus, tmp_path)
     assert (first, second) == (False, True)
 
 
-@pytest.mark.parametrize(("task_options", "options", "said"), [
-    ({}, {"second_backbone": "resnet18"}, "model.second_backbone=resnet18: without two views.*task.two_views=True"),
-    ({"two_views": True}, {"second_backbone": "none"}, "model.second_backbone=none: both views need a backbone"),
-    ({"two_views": True}, {"second_backbone": "vgg"}, "'vgg' is not known"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("task_options", "options", "said"),
+    [
+        ({}, {"second_backbone": "resnet18"}, "model.second_backbone=resnet18: without two views.*task.two_views=True"),
+        ({"two_views": True}, {"second_backbone": "none"}, "model.second_backbone=none: both views need a backbone"),
+        ({"two_views": True}, {"second_backbone": "vgg"}, "'vgg' is not known"),
+    ],
+)
 def test_a_second_backbone_that_cannot_be_is_refused(corpus, task_options, options, said):
     with pytest.raises(InputError, match=said):
         tiny.build_model(tiny.build_task(corpus, **task_options), **CNN, **options)

@@ -19,8 +19,9 @@ def test_the_confusion_matrix_has_a_number_where_clips_are():
     pytest.importorskip("matplotlib")
     target, predicted = np.array([0, 0, 0, 1, 2]), np.array([0, 0, 1, 1, 0])
     (axes,) = validation_pictures.confusion_figure(predicted, target, CLASSES).axes
-    shown = {(round(text.get_position()[1]), round(text.get_position()[0])): int(text.get_text())
-             for text in axes.texts}  # fmt: skip
+    shown = {
+        (round(text.get_position()[1]), round(text.get_position()[0])): int(text.get_text()) for text in axes.texts
+    }
     counts = {}
     for pair in zip(target.tolist(), predicted.tolist(), strict=True):
         counts[pair] = counts.get(pair, 0) + 1
@@ -95,14 +96,24 @@ def test_tensorboard_gets_both_pictures(tmp_path, corpus):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("end", [["optimization.max_epoch=2", "optimization.max_update=100"],
-                                 ["optimization.max_update=6"]], ids=["epochs", "updates"])  # fmt: skip
+@pytest.mark.parametrize(
+    "end",
+    [["optimization.max_epoch=2", "optimization.max_update=100"], ["optimization.max_update=6"]],
+    ids=["epochs", "updates"],
+)
 def test_a_trainings_last_validation_has_pictures(corpus, tmp_path, end):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    trained = tiny.train("finetuning", "vocalsound", f"task.data={corpus}", "hydra.run.dir=run",
-                         "dataset.validate_interval_updates=1", *end, cwd=tmp_path)  # fmt: skip
+    trained = tiny.train(
+        "finetuning",
+        "vocalsound",
+        f"task.data={corpus}",
+        "hydra.run.dir=run",
+        "dataset.validate_interval_updates=1",
+        *end,
+        cwd=tmp_path,
+    )
     assert trained.returncode == 0, trained.stderr
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard" / "valid"))
     events.Reload()

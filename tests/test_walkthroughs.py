@@ -14,15 +14,19 @@ NAMES = ("own_data", "speakers", "machine_sounds", "own_backbone")
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run(["bash", "scripts/walkthroughs.sh", *arguments], cwd=ROOT, capture_output=True, text=True,
-                          timeout=30)
+    return subprocess.run(
+        ["bash", "scripts/walkthroughs.sh", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=30
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_commands_are_those_of_the_page_and_are_well_formed(name):
     page = (ROOT / "examples" / name / "README.md").read_text(encoding="utf-8")
-    expected = [line for block in re.findall(r"^```bash\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-                for line in block.splitlines()]  # fmt: skip
+    expected = [
+        line
+        for block in re.findall(r"^```bash\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+        for line in block.splitlines()
+    ]
     printed = [line[2:] for line in run("--dry-run", name).stdout.splitlines() if line.startswith("$ ")]
     assert printed == expected and len(expected) > 4
     for command in expected:

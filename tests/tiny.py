@@ -41,8 +41,16 @@ TRANSFORMER = {
     "latent_vars": 4,
 }
 MODEL = {"decoder_embed_dim": 16, "transformer": TRANSFORMER, "profile_extractor": TRANSFORMER}
-RECIPE = {"name": "tiny", "kind": "mel_db", "sample_rate": 16000, "hop_length": 160, "n_mels": N_MELS, "n_fft": 400,
-          "top_db": 80.0, "scale": 255.0}  # fmt: skip
+RECIPE = {
+    "name": "tiny",
+    "kind": "mel_db",
+    "sample_rate": 16000,
+    "hop_length": 160,
+    "n_mels": N_MELS,
+    "n_fft": 400,
+    "top_db": 80.0,
+    "scale": 255.0,
+}
 
 
 def spectrogram(rng: np.random.Generator, label: int, profile: int, n_mels: int, n_frames: int) -> np.ndarray:
@@ -120,9 +128,14 @@ def batches(task, split: str, batch_size: int = 8, epoch: int = 1, num_workers: 
     if split not in task.datasets:
         task.load_dataset(split)
     iterator = task.get_batch_iterator(
-        task.dataset(split), max_sentences=batch_size, seed=1, epoch=epoch, num_workers=num_workers,
-        data_buffer_size=10, **options,
-    )  # fmt: skip
+        task.dataset(split),
+        max_sentences=batch_size,
+        seed=1,
+        epoch=epoch,
+        num_workers=num_workers,
+        data_buffer_size=10,
+        **options,
+    )
     return list(iterator.next_epoch_itr(shuffle=False))
 
 
@@ -169,17 +182,22 @@ def as_overrides(values: dict, prefix: str) -> list[str]:
 
 
 TINY_TRAINING = [
-    "dataset.batch_size=8", "dataset.num_workers=0", "common.log_interval=1", "optimization.max_update=4",
-    "optimization.max_epoch=0", "optimization.lr=[0.01]",
-]  # fmt: skip
+    "dataset.batch_size=8",
+    "dataset.num_workers=0",
+    "common.log_interval=1",
+    "optimization.max_update=4",
+    "optimization.max_epoch=0",
+    "optimization.lr=[0.01]",
+]
 TINY_FINETUNING = [*TINY_TRAINING, *as_overrides(MODEL, "model")]
 TINY_PRETRAINING = [*TINY_TRAINING, "lr_scheduler.warmup_updates=1", *as_overrides(TRANSFORMER, "model")]
 
 # The checkpoint stands where the fixture `place` pretrains it.
 FROM_EXTRACTOR = [
-    "task.data=data", "task.profiling=True",
+    "task.data=data",
+    "task.profiling=True",
     "model.profile_extractor_path=pretrained/checkpoints/checkpoint_last.pt",
-]  # fmt: skip
+]
 
 
 def environment() -> dict:
@@ -193,9 +211,14 @@ def command(name: str, *arguments, cwd: Path, **options) -> subprocess.Completed
     """Run one of fairseq's commands to its end; output and errors come as text."""
     program = Path(sys.executable).with_name(name)
     return subprocess.run(
-        [program, *map(str, arguments)], cwd=cwd, env=environment(), capture_output=True, text=True, timeout=300,
+        [program, *map(str, arguments)],
+        cwd=cwd,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
         **options,
-    )  # fmt: skip
+    )
 
 
 def training(stage: str, recipe: str, *overrides) -> list[str]:

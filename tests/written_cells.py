@@ -20,9 +20,14 @@ LOG = """\
 
 
 def write_cells(
-    out: Path, variants: dict[str, float], n_profiles: int = 24, clips: int = 12, folds=(1, 2), seeds=(1, 2),
+    out: Path,
+    variants: dict[str, float],
+    n_profiles: int = 24,
+    clips: int = 12,
+    folds=(1, 2),
+    seeds=(1, 2),
     embeddings: bool = True,
-) -> Path:  # fmt: skip
+) -> Path:
     """Write ``results.csv`` and its cells.
 
     Args:
@@ -63,7 +68,9 @@ def _write_evaluation(folder: Path, rng, accuracy: float, n_profiles: int, clips
             predicted = target if rng.random() < accuracy else int((target + rng.integers(1, 4)) % 4)
             confusion[target, predicted] += 1
             probabilities = "\t".join("0.25" for _ in CLASSES)
-            rows.append(f"{profile}/{clip}.npy\tf{fold}p{profile}\t{CLASSES[target]}\t{CLASSES[predicted]}\t{probabilities}")
+            rows.append(
+                f"{profile}/{clip}.npy\tf{fold}p{profile}\t{CLASSES[target]}\t{CLASSES[predicted]}\t{probabilities}"
+            )
     (folder / "predictions.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     summary = {"classes": CLASSES, "confusion": confusion.tolist()}
     (folder / "metrics.json").write_text(json.dumps(summary), encoding="utf-8")

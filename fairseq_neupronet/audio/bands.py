@@ -13,9 +13,12 @@ def band_centres(recipe: FeatureRecipe) -> np.ndarray:
     if recipe.kind == "mel_db":
         return _even(recipe.n_mels, 0.0, highest, _slaney_mel, _slaney_hertz)
     return _even(
-        recipe.n_mels, _KALDI_LOWEST, highest,
-        lambda hertz: 1127 * np.log1p(hertz / 700), lambda mel: 700 * np.expm1(mel / 1127),
-    )  # fmt: skip
+        recipe.n_mels,
+        _KALDI_LOWEST,
+        highest,
+        lambda hertz: 1127 * np.log1p(hertz / 700),
+        lambda mel: 700 * np.expm1(mel / 1127),
+    )
 
 
 def _even(n_bands: int, lowest: float, highest: float, mel_of, hertz_of) -> np.ndarray:

@@ -82,8 +82,9 @@ def decoding(path) -> Iterator[None]:
         yield
     except (soundfile.SoundFileError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(getattr(error, "error_string", error)).split()).rstrip(".")
-        raise InputError(f"{path}: does not decode as audio ({reason}); replace the file or convert it to wav, flac, "
-                         "ogg or mp3") from error
+        raise InputError(
+            f"{path}: does not decode as audio ({reason}); replace the file or convert it to wav, flac, ogg or mp3"
+        ) from error
 
 
 def as_mono(samples: np.ndarray, path) -> torch.Tensor:

@@ -85,8 +85,10 @@ def empty_bands_notes(recipe: FeatureRecipe) -> list[str]:
     empty = int((filter_bank(recipe.sample_rate, recipe.n_fft, recipe.n_mels) == 0).all(dim=0).sum())
     if not empty:
         return []
-    return [f"{empty} of {recipe.n_mels} mel bands hold no frequency bin (n_fft {recipe.n_fft} at {recipe.sample_rate} "
-            "Hz) and are constant in every clip; a longer n_fft or fewer mels leave none empty"]
+    return [
+        f"{empty} of {recipe.n_mels} mel bands hold no frequency bin (n_fft {recipe.n_fft} at {recipe.sample_rate} "
+        "Hz) and are constant in every clip; a longer n_fft or fewer mels leave none empty"
+    ]
 
 
 def _kaldi_fbank(waveform: torch.Tensor, recipe: FeatureRecipe) -> torch.Tensor:
@@ -95,8 +97,14 @@ def _kaldi_fbank(waveform: torch.Tensor, recipe: FeatureRecipe) -> torch.Tensor:
     if waveform.numel() < one_window:
         waveform = torch.nn.functional.pad(waveform, (0, one_window - waveform.numel()))
     features = torchaudio.compliance.kaldi.fbank(
-        waveform.unsqueeze(0), htk_compat=True, use_energy=False, window_type="hanning", dither=0.0,
-        sample_frequency=recipe.sample_rate, num_mel_bins=recipe.n_mels, frame_length=recipe.frame_length_ms,
+        waveform.unsqueeze(0),
+        htk_compat=True,
+        use_energy=False,
+        window_type="hanning",
+        dither=0.0,
+        sample_frequency=recipe.sample_rate,
+        num_mel_bins=recipe.n_mels,
+        frame_length=recipe.frame_length_ms,
         # torchaudio truncates the shift to whole samples; half a sample more keeps rounding from losing one
         frame_shift=(recipe.hop_length + 0.5) * 1000 / recipe.sample_rate,
     )  # (F, M)

@@ -81,15 +81,20 @@ class FeatureRecipe:
             if field.name in wanted:
                 object.__setattr__(self, field.name, self._number(field.name, value, wanted[field.name]))
             elif value is not None:
-                raise InputError(f"recipe {self.name}: {field.name} does not apply to kind {self.kind}, whose fields "
-                                 f"are {', '.join(wanted)}; leave it out")
+                raise InputError(
+                    f"recipe {self.name}: {field.name} does not apply to kind {self.kind}, whose fields "
+                    f"are {', '.join(wanted)}; leave it out"
+                )
 
         if self.sample_rate < _LEAST_SAMPLE_RATE:
-            raise InputError(f"recipe {self.name}: sample_rate is {self.sample_rate}; give it in Hz, at least "
-                             f"{_LEAST_SAMPLE_RATE}")
+            raise InputError(
+                f"recipe {self.name}: sample_rate is {self.sample_rate}; give it in Hz, at least {_LEAST_SAMPLE_RATE}"
+            )
         if self.kind == "kaldi_fbank" and self.frame_length_ms * self.sample_rate < 2000:
-            raise InputError(f"recipe {self.name}: frame_length_ms is {self.frame_length_ms:g}, less than two samples; "
-                             "give it in milliseconds, e.g. 25")
+            raise InputError(
+                f"recipe {self.name}: frame_length_ms is {self.frame_length_ms:g}, less than two samples; "
+                "give it in milliseconds, e.g. 25"
+            )
 
     def _number(self, field: str, value, kind: type):
         if value is None:
@@ -101,8 +106,9 @@ class FeatureRecipe:
         if kind(value) != value:
             raise InputError(f"recipe {self.name}: {field} is {value!r}; give it a whole number")
         if abs(value) > _MOST.get(field, _MOST_OF_OTHERS):
-            raise InputError(f"recipe {self.name}: {field} is {value!r}; give it a number up to "
-                             f"{_MOST.get(field, _MOST_OF_OTHERS)}")
+            raise InputError(
+                f"recipe {self.name}: {field} is {value!r}; give it a number up to {_MOST.get(field, _MOST_OF_OTHERS)}"
+            )
         if value <= 0 and field not in _ANY_SIGN:
             raise InputError(f"recipe {self.name}: {field} is {value!r}; give it a number above 0")
         return kind(value)
@@ -124,8 +130,9 @@ class FeatureRecipe:
             path = folder / f"{name_or_yaml_path}.yaml"
         if not path.is_file():
             known = ", ".join(sorted(file.stem for file in folder.glob("*.yaml"))) or "none"
-            raise InputError(f"recipe {name_or_yaml_path}: no such feature recipe; known ones: {known} "
-                             "(or the path of a .yaml file)")
+            raise InputError(
+                f"recipe {name_or_yaml_path}: no such feature recipe; known ones: {known} (or the path of a .yaml file)"
+            )
         given = {field: value for field, value in overrides.items() if value is not None}
         return cls.from_dict({"name": path.stem} | _read_mapping(path) | given)
 

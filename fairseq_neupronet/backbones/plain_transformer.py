@@ -144,8 +144,9 @@ class _Layer(nn.Module):
         width = config.encoder_embed_dim
         activation = str(config.activation_fn)
         if activation not in _ACTIVATIONS:
-            raise InputError(f"activation_fn={activation} is not known without fairseq; known are "
-                             f"{', '.join(_ACTIVATIONS)}")
+            raise InputError(
+                f"activation_fn={activation} is not known without fairseq; known are {', '.join(_ACTIVATIONS)}"
+            )
         self.activation = _ACTIVATIONS[activation]
         self.layer_norm_first = config.layer_norm_first
         self.self_attn = _Attention(width, config.encoder_attention_heads)

@@ -27,10 +27,23 @@ from fairseq_neupronet.modules.span_masks import channel_mask, span_mask
 
 # What fixes the parameters' names and shapes; the rest of a config may differ between pretraining and use.
 ARCHITECTURE_FIELDS = (
-    "conv_feature_layers", "extractor_mode", "encoder_layers", "encoder_embed_dim", "encoder_ffn_embed_dim",
-    "encoder_attention_heads", "activation_fn", "layer_norm_first", "conv_pos", "conv_pos_groups", "final_dim",
-    "logit_temp", "quantize_targets", "latent_vars", "latent_groups", "latent_dim",
-)  # fmt: skip
+    "conv_feature_layers",
+    "extractor_mode",
+    "encoder_layers",
+    "encoder_embed_dim",
+    "encoder_ffn_embed_dim",
+    "encoder_attention_heads",
+    "activation_fn",
+    "layer_norm_first",
+    "conv_pos",
+    "conv_pos_groups",
+    "final_dim",
+    "logit_temp",
+    "quantize_targets",
+    "latent_vars",
+    "latent_groups",
+    "latent_dim",
+)
 _EVALUATION_SEED = 1
 
 
@@ -142,18 +155,33 @@ class SpectrogramWav2Vec2(nn.Module):
         config = self.config
         # Without a probability there are no spans, not the least number of them.
         spans = span_mask(
-            steps, n_steps, config.mask_prob, config.mask_length, min_masks=2 if config.mask_prob else 0, rng=rng,
-            selection=str(config.mask_selection), mask_other=config.mask_other, no_overlap=config.no_mask_overlap,
-            min_space=config.mask_min_space, dropout=config.mask_dropout, equal_counts=config.require_same_masks,
-        )  # fmt: skip
+            steps,
+            n_steps,
+            config.mask_prob,
+            config.mask_length,
+            min_masks=2 if config.mask_prob else 0,
+            rng=rng,
+            selection=str(config.mask_selection),
+            mask_other=config.mask_other,
+            no_overlap=config.no_mask_overlap,
+            min_space=config.mask_min_space,
+            dropout=config.mask_dropout,
+            equal_counts=config.require_same_masks,
+        )
         channels = None
         if config.mask_channel_prob > 0:
             channels = channel_mask(
-                len(steps), config.encoder_embed_dim, config.mask_channel_prob, config.mask_channel_length, rng=rng,
-                selection=str(config.mask_channel_selection), mask_other=config.mask_channel_other,
-                no_overlap=config.no_mask_channel_overlap, min_space=config.mask_channel_min_space,
+                len(steps),
+                config.encoder_embed_dim,
+                config.mask_channel_prob,
+                config.mask_channel_length,
+                rng=rng,
+                selection=str(config.mask_channel_selection),
+                mask_other=config.mask_channel_other,
+                no_overlap=config.no_mask_channel_overlap,
+                min_space=config.mask_channel_min_space,
                 equal_counts=config.require_same_masks,
-            )  # fmt: skip
+            )
         return spans, channels
 
     def encode(
@@ -234,9 +262,14 @@ class SpectrogramWav2Vec2(nn.Module):
         anchor = clip * n_steps + step
         if negatives is None:
             negatives = sample_negatives(
-                clip, step, _on(may_be_drawn, device), group, config.num_negatives, config.cross_sample_negatives,
+                clip,
+                step,
+                _on(may_be_drawn, device),
+                group,
+                config.num_negatives,
+                config.cross_sample_negatives,
                 generator=randomness.negatives,
-            )  # fmt: skip
+            )
         targets, codebook = self._targets(encoded.features, _on(np.flatnonzero(may_be_drawn), device))
         queries = self.final_proj(encoded.x.flatten(0, 1)[anchor])
         return {
@@ -264,8 +297,17 @@ def _on(mask: np.ndarray, device: torch.device) -> Tensor:
 
 def _fairseq_encoder_config(config) -> Wav2Vec2Config:
     names = (
-        "encoder_layers", "encoder_embed_dim", "encoder_ffn_embed_dim", "encoder_attention_heads", "activation_fn",
-        "dropout", "attention_dropout", "activation_dropout", "encoder_layerdrop", "layer_norm_first", "conv_pos",
+        "encoder_layers",
+        "encoder_embed_dim",
+        "encoder_ffn_embed_dim",
+        "encoder_attention_heads",
+        "activation_fn",
+        "dropout",
+        "attention_dropout",
+        "activation_dropout",
+        "encoder_layerdrop",
+        "layer_norm_first",
+        "conv_pos",
         "conv_pos_groups",
-    )  # fmt: skip
+    )
     return Wav2Vec2Config(**{name: getattr(config, name) for name in names})

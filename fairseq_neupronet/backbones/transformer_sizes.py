@@ -2,8 +2,14 @@
 
 from fairseq_neupronet.errors import InputError
 
-_SHARES = ("dropout", "attention_dropout", "activation_dropout", "encoder_layerdrop", "dropout_input",
-           "dropout_features")
+_SHARES = (
+    "dropout",
+    "attention_dropout",
+    "activation_dropout",
+    "encoder_layerdrop",
+    "dropout_input",
+    "dropout_features",
+)
 
 
 def check_sizes(config) -> None:

@@ -85,13 +85,18 @@ def warn_of_other_features(paths: dict[str, str | None], recipe: dict | None, no
         theirs, task = (state.get("task_state") or {}).get("recipe"), state["cfg"].get("task") or {}
         found = []
         if recipe and theirs:
-            found = [f"{name} {theirs.get(name)}, here {recipe[name]}" for name in recipe
-                     if name != "name" and theirs.get(name) != recipe[name]]  # fmt: skip
+            found = [
+                f"{name} {theirs.get(name)}, here {recipe[name]}"
+                for name in recipe
+                if name != "name" and theirs.get(name) != recipe[name]
+            ]
         if task.get("normalize", normalize) != normalize:
             found.append(f"task.normalize={task['normalize']}, here {normalize}")
         if found:
-            logger.warning(f"{field}={path}: pretrained on other spectrograms ({'; '.join(found)}); pretrain on such "
-                           "as those at hand, or expect less of it")
+            logger.warning(
+                f"{field}={path}: pretrained on other spectrograms ({'; '.join(found)}); pretrain on such "
+                "as those at hand, or expect less of it"
+            )
 
 
 def load_pretraining(network: nn.Module, config, path: str | Path, field: str) -> None:

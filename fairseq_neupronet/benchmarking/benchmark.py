@@ -30,9 +30,14 @@ class Benchmark:
 
     @classmethod
     def load(
-        cls, path: str | Path, out: str | Path | None = None, settings: list[str] = (), quick: bool = False,
-        only: dict | None = None, jobs: int | None = None,
-    ) -> "Benchmark":  # fmt: skip
+        cls,
+        path: str | Path,
+        out: str | Path | None = None,
+        settings: list[str] = (),
+        quick: bool = False,
+        only: dict | None = None,
+        jobs: int | None = None,
+    ) -> "Benchmark":
         """Read a benchmark's yaml and resolve every recipe and data folder in it.
 
         Args:
@@ -53,14 +58,22 @@ class Benchmark:
         for cell in cells:
             if cell.stage == "finetuning":
                 first_cells.setdefault((cell.dataset, cell.variant), cell)
-        benchmark = cls(config, cells, chosen(cells, config["only"] | (only or {})), Settings(
-            out=folder,
-            evaluation={"subsets": config["subsets"], "protocols": config["protocols"],
-                        "options": config["evaluation"]},
-            keep_checkpoints=config["keep_checkpoints"],
-            embeddings=frozenset(first_cells.values()) if config["embeddings"] else frozenset(),
-            jobs=jobs or config["jobs"],
-        ))  # fmt: skip
+        benchmark = cls(
+            config,
+            cells,
+            chosen(cells, config["only"] | (only or {})),
+            Settings(
+                out=folder,
+                evaluation={
+                    "subsets": config["subsets"],
+                    "protocols": config["protocols"],
+                    "options": config["evaluation"],
+                },
+                keep_checkpoints=config["keep_checkpoints"],
+                embeddings=frozenset(first_cells.values()) if config["embeddings"] else frozenset(),
+                jobs=jobs or config["jobs"],
+            ),
+        )
         for cell in benchmark.cells:
             benchmark.settings.digest(cell)
             updates_of(cell)
@@ -104,13 +117,18 @@ class Benchmark:
             to_run += left
             hours, updates = hours_of(left, seconds), updates_of(cells[0])[0]
             finished = f", {len(cells) - len(left)} finished" if len(left) < len(cells) else ""
-            lines.append(f"{len(cells):>7}  {_count(updates):>8}  {_hours(hours):>7}  {dataset} / {variant} "
-                         f"({cells[0].recipe}; cells {_ranges([self.cells.index(cell) for cell in cells])}{finished})")
+            lines.append(
+                f"{len(cells):>7}  {_count(updates):>8}  {_hours(hours):>7}  {dataset} / {variant} "
+                f"({cells[0].recipe}; cells {_ranges([self.cells.index(cell) for cell in cells])}{finished})"
+            )
             number += len(cells)
         hours = hours_of(to_run, seconds)
         jobs = self.settings.jobs
-        total = "hours unknown: set ms_per_clip, or let one cell of each row run" if hours is None else (
-            f"{_hours(hours)} hours one after the other" + (f", {jobs} at a time" if jobs > 1 else ""))
+        total = (
+            "hours unknown: set ms_per_clip, or let one cell of each row run"
+            if hours is None
+            else (f"{_hours(hours)} hours one after the other" + (f", {jobs} at a time" if jobs > 1 else ""))
+        )
         lines.append(f"{number:>7}  cells, {number - len(to_run)} finished; {total}; results in {self.results}")
         return lines
 

@@ -55,8 +55,9 @@ class ProfileCounts:
         for number, row in enumerate(read_rows(path, set(_COLUMNS)) if path.exists() else (), start=2):
             place = tuple(row[name] for name in _PLACE)
             if not (row["clips"].isdecimal() and row["correct"].isdecimal()):
-                raise InputError(f"{path}:{number}: clips and correct have to be whole numbers; run the benchmark "
-                                 "again")
+                raise InputError(
+                    f"{path}:{number}: clips and correct have to be whole numbers; run the benchmark again"
+                )
             by_profile = counts.setdefault(place[:4], {}).setdefault(place[4:], {})
             by_profile[row["profile"]] = int(row["clips"]), int(row["correct"])
         return cls(counts)
@@ -69,9 +70,11 @@ class ProfileCounts:
             not given the same clips.
         """
         ours, theirs = self._averaged(key, places), self._averaged(other, other_places)
-        if not ours or not theirs or {at: clips for at, (clips, _) in ours.items()} != {
-            at: clips for at, (clips, _) in theirs.items()
-        }:
+        if (
+            not ours
+            or not theirs
+            or {at: clips for at, (clips, _) in ours.items()} != {at: clips for at, (clips, _) in theirs.items()}
+        ):
             return None
         sums, n_clips = {}, {}
         for (_, profile), (clips, correct) in ours.items():
@@ -94,5 +97,6 @@ class ProfileCounts:
         )
         if not complete:
             return None
-        return {at: (counts[0][0], float(np.mean([correct for _, correct in counts])))
-                for at, counts in by_seed.items()}  # fmt: skip
+        return {
+            at: (counts[0][0], float(np.mean([correct for _, correct in counts]))) for at, counts in by_seed.items()
+        }

@@ -56,8 +56,9 @@ class CellFolder:
             return False
         state = self.state()
         # An older version did not write down which training it is; where nothing is written, the training itself knows.
-        is_that = not state or (state["training_hash"] == training if "training_hash" in state
-                                else state["config_hash"] == digest)  # fmt: skip
+        is_that = not state or (
+            state["training_hash"] == training if "training_hash" in state else state["config_hash"] == digest
+        )
         return is_that and (self.best.is_file() or not ended)
 
     def seconds(self) -> float:
@@ -94,9 +95,17 @@ class CellFolder:
 
     def _write(self, digest: str, training: str, version: str, seconds: float, finished: bool) -> None:
         cell = self.cell
-        state = {"config_hash": digest, "training_hash": training, "version": version, "finished": finished,
-                 "seconds": round(seconds, 1), "cell": cell.name, "recipe": cell.recipe, "overrides": cell.overrides,
-                 "data": cell.data}  # fmt: skip
+        state = {
+            "config_hash": digest,
+            "training_hash": training,
+            "version": version,
+            "finished": finished,
+            "seconds": round(seconds, 1),
+            "cell": cell.name,
+            "recipe": cell.recipe,
+            "overrides": cell.overrides,
+            "data": cell.data,
+        }
         with atomic_file(self.path / _STATE) as file:
             json.dump(state, file, indent=2)
             file.write("\n")

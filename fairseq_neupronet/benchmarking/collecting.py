@@ -9,8 +9,18 @@ from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.files import atomic_file, require_regular
 
 COLUMNS = (
-    "dataset", "variant", "fold", "seed", "subset", "protocol", "metric", "value", "config_hash", "version", "seconds",
-)  # fmt: skip
+    "dataset",
+    "variant",
+    "fold",
+    "seed",
+    "subset",
+    "protocol",
+    "metric",
+    "value",
+    "config_hash",
+    "version",
+    "seconds",
+)
 _EVALUATED = {"subset", "protocol", "control", "metric", "value"}
 
 
@@ -21,8 +31,14 @@ def write_cell_rows(folder: CellFolder, digest: str, version: str, seconds: floa
         InputError: the evaluation left no such file, or another one.
     """
     cell = folder.cell
-    common = {"dataset": cell.dataset, "fold": cell.fold, "seed": cell.seed, "config_hash": digest, "version": version,
-              "seconds": f"{seconds:.1f}"}  # fmt: skip
+    common = {
+        "dataset": cell.dataset,
+        "fold": cell.fold,
+        "seed": cell.seed,
+        "config_hash": digest,
+        "version": version,
+        "seconds": f"{seconds:.1f}",
+    }
     rows = []
     for row in read_rows(folder.evaluation / "results.csv", _EVALUATED):
         variant = f"{cell.variant}+{row['control']}" if row["control"] else cell.variant
@@ -54,8 +70,9 @@ def read_rows(path: Path, columns: set[str] = frozenset(COLUMNS)) -> list[dict[s
                 rows.append(row)
             names = set(reader.fieldnames or ())
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}); run the benchmark that writes it"
-                         ) from error
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror or error}); run the benchmark that writes it"
+        ) from error
     except (csv.Error, UnicodeDecodeError) as error:
         raise InputError(f"{path}: is no table of results ({error}); run the benchmark again") from error
     if missing := sorted(columns - names):
@@ -66,8 +83,9 @@ def read_rows(path: Path, columns: set[str] = frozenset(COLUMNS)) -> list[dict[s
         for column in {"value", "seconds"} & columns:
             empty = ("", "None") if column == "value" else ("",)
             if row[column] not in empty and not _is_number(row[column]):
-                raise InputError(f"{path}:{number}: {column} is {row[column]!r}, which is no number; run the benchmark "
-                                 "again")
+                raise InputError(
+                    f"{path}:{number}: {column} is {row[column]!r}, which is no number; run the benchmark again"
+                )
     return rows
 
 

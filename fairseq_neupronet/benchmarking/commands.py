@@ -11,10 +11,16 @@ def training_command(folder: CellFolder, extractor: CellFolder | None) -> list[s
     """``fairseq-hydra-train`` with the cell's recipe, data, seed and folder."""
     cell = folder.cell
     command = [
-        _program("fairseq-hydra-train"), "--config-dir", str(cell.recipe_folder), "--config-name", cell.recipe,
-        *cell.overrides, f"task.data={_quoted(Path(cell.data).resolve())}", f"common.seed={cell.seed}",
+        _program("fairseq-hydra-train"),
+        "--config-dir",
+        str(cell.recipe_folder),
+        "--config-name",
+        cell.recipe,
+        *cell.overrides,
+        f"task.data={_quoted(Path(cell.data).resolve())}",
+        f"common.seed={cell.seed}",
         f"hydra.run.dir={_quoted(folder.train.resolve())}",
-    ]  # fmt: skip
+    ]
     if extractor is not None:
         command.append(f"model.profile_extractor_path={_quoted(extractor.best.resolve())}")
     return command
@@ -23,10 +29,22 @@ def training_command(folder: CellFolder, extractor: CellFolder | None) -> list[s
 def evaluation_command(folder: CellFolder, evaluation: dict, embeddings: bool) -> list[str]:
     """``neupronet evaluate`` of the cell's best checkpoint."""
     command = [
-        sys.executable, "-m", "fairseq_neupronet", "evaluate", "--path", str(folder.best), "--data", folder.cell.data,
-        "--subset", ",".join(evaluation["subsets"]), "--protocol", ",".join(evaluation["protocols"]),
-        "--out", str(folder.evaluation), *map(str, evaluation["options"]),
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "fairseq_neupronet",
+        "evaluate",
+        "--path",
+        str(folder.best),
+        "--data",
+        folder.cell.data,
+        "--subset",
+        ",".join(evaluation["subsets"]),
+        "--protocol",
+        ",".join(evaluation["protocols"]),
+        "--out",
+        str(folder.evaluation),
+        *map(str, evaluation["options"]),
+    ]
     return command + ["--embeddings"] if embeddings else command
 
 

@@ -81,8 +81,9 @@ def summaries(results: str | Path, reference: str | None = None, metric: str = _
             *key,
             figures={metric: mean_and_deviation(found.values()) for metric, found in values.get(key, {}).items()},
             cells=len(cells),
-            comparison=None if key[1] == reference else _compared(results.parent / "cells", counts, key, reference,
-                                                                  places, metric),
+            comparison=None
+            if key[1] == reference
+            else _compared(results.parent / "cells", counts, key, reference, places, metric),
         )
         for key, cells in places.items()
     ]
@@ -115,12 +116,28 @@ def summary_table(found: Sequence[Summary], metrics: Sequence[str], reference: s
     """Header and rows of text: figures as mean ± deviation, the difference with interval and p."""
     named = len({summary.dataset for summary in found}) > 1
     subsets = len({summary.subset for summary in found}) > 1
-    header = [*(["data set"] if named else []), "variant", *(["subset"] if subsets else []), "protocol", *metrics,
-              "cells", f"{compared_metric(metrics)} − {reference}", "95 % interval", "p", "profiles"]  # fmt: skip
+    header = [
+        *(["data set"] if named else []),
+        "variant",
+        *(["subset"] if subsets else []),
+        "protocol",
+        *metrics,
+        "cells",
+        f"{compared_metric(metrics)} − {reference}",
+        "95 % interval",
+        "p",
+        "profiles",
+    ]
     table = [header]
     for summary in found:
-        row = [*([summary.dataset] if named else []), summary.variant, *([summary.subset] if subsets else []),
-               summary.protocol, *(figure(summary.figures.get(metric)) for metric in metrics), str(summary.cells)]
+        row = [
+            *([summary.dataset] if named else []),
+            summary.variant,
+            *([summary.subset] if subsets else []),
+            summary.protocol,
+            *(figure(summary.figures.get(metric)) for metric in metrics),
+            str(summary.cells),
+        ]
         table.append(row + comparison_fields(summary.comparison))
     return table
 
@@ -139,8 +156,12 @@ def comparison_fields(comparison: Comparison | None) -> list[str]:
         return ["", "", "", ""]
     interval = "–" if comparison.low != comparison.low else f"{comparison.low:+.3f} … {comparison.high:+.3f}"
     p = "< .001" if comparison.p < 0.001 else f"{comparison.p:.3f}".lstrip("0")
-    return [f"{comparison.difference:+.3f}", interval, ("1.000" if comparison.p == 1 else p)
-            + ("*" if comparison.exact else ""), str(comparison.profiles)]  # fmt: skip
+    return [
+        f"{comparison.difference:+.3f}",
+        interval,
+        ("1.000" if comparison.p == 1 else p) + ("*" if comparison.exact else ""),
+        str(comparison.profiles),
+    ]
 
 
 def _short(value: float) -> str:

@@ -30,8 +30,13 @@ _DEFAULTS = {
     "quick": {},
 }
 _DATASET = {
-    "data": None, "recipe": None, "folds": [1], "overrides": [], "ms_per_clip": None, "pretraining": None,
-}  # fmt: skip
+    "data": None,
+    "recipe": None,
+    "folds": [1],
+    "overrides": [],
+    "ms_per_clip": None,
+    "pretraining": None,
+}
 _VARIANT = {"recipe": "{recipe}", "overrides": [], "pretrained": False, "ms_per_clip": None}
 _PRETRAINING = {"recipe": None, "overrides": [], "ms_per_clip": None}
 AXES = ("dataset", "variant", "fold", "seed")
@@ -66,8 +71,9 @@ def read_config(path: str | Path, settings: list[str] = (), quick: bool = False)
             config = OmegaConf.merge(config, config.quick)
         config = OmegaConf.to_container(OmegaConf.merge(config, *map(_setting, settings)), resolve=True)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}); name a yaml file as those of "
-                         "configs/benchmark") from error
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror or error}); name a yaml file as those of configs/benchmark"
+        ) from error
     except OmegaConfBaseException as error:
         raise InputError(f"{path}: {sentence_of(error)}") from error
     except InputError:
@@ -81,8 +87,9 @@ def _setting(text: str) -> DictConfig:
     try:
         return OmegaConf.from_dotlist([text])
     except Exception as error:  # as above
-        raise InputError(f"{text}: is not to be understood ({' '.join(str(error).split())}); write KEY=VALUE, VALUE "
-                         "as in yaml") from error
+        raise InputError(
+            f"{text}: is not to be understood ({' '.join(str(error).split())}); write KEY=VALUE, VALUE as in yaml"
+        ) from error
 
 
 def _checked(path: Path, config: dict) -> dict:
@@ -100,22 +107,27 @@ def _checked(path: Path, config: dict) -> dict:
     for name, dataset in config["datasets"].items():
         for key in ("data", "recipe"):
             if dataset[key] is None:
-                raise InputError(f"{path}: datasets.{name}.{key} is not set; give it there or as "
-                                 f"datasets.{name}.{key}=… on the command line")
+                raise InputError(
+                    f"{path}: datasets.{name}.{key} is not set; give it there or as "
+                    f"datasets.{name}.{key}=… on the command line"
+                )
         if dataset["pretraining"] is not None:
             section = f"datasets.{name}.pretraining."
             dataset["pretraining"] = _completed(path, section, dataset["pretraining"], _PRETRAINING)
             if dataset["pretraining"]["recipe"] is None:
                 raise InputError(f"{path}: {section}recipe is not set; name a config of configs/pretraining")
         if len(dataset["folds"]) > 1 and "{fold" not in str(dataset["data"]):
-            raise InputError(f"{path}: datasets.{name} has {len(dataset['folds'])} folds of one folder; write its data "
-                             "with {fold}, as DATA/fold{fold:02d}")
+            raise InputError(
+                f"{path}: datasets.{name} has {len(dataset['folds'])} folds of one folder; write its data "
+                "with {fold}, as DATA/fold{fold:02d}"
+            )
     for name in config["variants"]:
         if "+" in str(name) or "/" in str(name):
             raise InputError(f"{path}: variants.{name}: + and / have a meaning in results; choose a name without")
         if name == EXTRACTOR:
-            raise InputError(f"{path}: variants.{name}: the pretraining of extractors is called so; choose another "
-                             "name")
+            raise InputError(
+                f"{path}: variants.{name}: the pretraining of extractors is called so; choose another name"
+            )
     if config["reference"] is None:
         config["reference"] = next(iter(config["variants"]))
     elif not isinstance(config["reference"], str) or config["reference"] not in config["variants"]:
@@ -143,8 +155,10 @@ def _completed(path: Path, section: str, given, defaults: dict) -> dict:
     for key in given:
         if key not in defaults:
             near = difflib.get_close_matches(str(key), defaults, n=1)
-            raise InputError(f"{path}: unknown key {section}{key}; "
-                             + (f"did you mean {near[0]}?" if near else f"known are {', '.join(defaults)}"))
+            raise InputError(
+                f"{path}: unknown key {section}{key}; "
+                + (f"did you mean {near[0]}?" if near else f"known are {', '.join(defaults)}")
+            )
     values = defaults | {key: value for key, value in given.items() if value is not None}
     for key, default in defaults.items():
         if isinstance(default, list) and not isinstance(values[key], list):

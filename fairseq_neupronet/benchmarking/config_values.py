@@ -111,5 +111,7 @@ def _check_metric(place: str, metric: str, known: Iterable[str] = METRICS + ICBH
     if metric in known or metric.startswith("loss") or metric == "short_of_enrolment":
         return
     near = difflib.get_close_matches(metric, known, n=1)
-    raise InputError(f"{place} holds {metric!r}, which neupronet evaluate does not compute; "
-                     + (f"did you mean {near[0]}?" if near else f"known are {', '.join(known)} and losses"))
+    raise InputError(
+        f"{place} holds {metric!r}, which neupronet evaluate does not compute; "
+        + (f"did you mean {near[0]}?" if near else f"known are {', '.join(known)} and losses")
+    )

@@ -46,9 +46,13 @@ def counted_metric(name: str, classes: Sequence[str]) -> Callable[[np.ndarray], 
 
 
 def compare_counts(
-    ours: np.ndarray, theirs: np.ndarray, metric: Callable[[np.ndarray], np.ndarray], n_clips: int,
-    resamples: int = RESAMPLES, seed: int = 0,
-) -> Comparison:  # fmt: skip
+    ours: np.ndarray,
+    theirs: np.ndarray,
+    metric: Callable[[np.ndarray], np.ndarray],
+    n_clips: int,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Comparison:
     """Test a metric of two variants on the same clips, as :func:`~fairseq_neupronet.benchmarking.statistics.compare`.
 
     The metric is of each training by itself, and then the mean over trainings, as a table's figures are. The bootstrap
@@ -79,8 +83,10 @@ def compare_counts(
     if difference != difference:
         return Comparison(difference, low, high, float("nan"), exact, n_clips, n_profiles)
     if n_profiles > 1:
-        gaps = [gap(rng.multinomial(n_profiles, np.full(n_profiles, 1 / n_profiles), size=n_drawn).astype(float))
-                for n_drawn in _portions(resamples, at_once)]  # fmt: skip
+        gaps = [
+            gap(rng.multinomial(n_profiles, np.full(n_profiles, 1 / n_profiles), size=n_drawn).astype(float))
+            for n_drawn in _portions(resamples, at_once)
+        ]
         low, high = map(float, np.nanquantile(np.concatenate(gaps), [0.025, 0.975]))
 
     # Half of the patterns: the other half mirrors them.

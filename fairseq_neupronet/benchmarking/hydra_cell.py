@@ -45,11 +45,23 @@ class Job:
     settings: list[str] = field(default_factory=list)
 
 
-ConfigStore.instance().store("cell", {
-    "defaults": ["_self_"], "benchmark": "???", "out": "???", "cell": "???", "quick": False, "settings": [],
-    "hydra": {"sweep": {"dir": "${out}/jobs", "subdir": "${cell}"}, "run": {"dir": "${out}/jobs/${cell}"},
-              "output_subdir": None, "job": {"chdir": False}},
-})  # fmt: skip
+ConfigStore.instance().store(
+    "cell",
+    {
+        "defaults": ["_self_"],
+        "benchmark": "???",
+        "out": "???",
+        "cell": "???",
+        "quick": False,
+        "settings": [],
+        "hydra": {
+            "sweep": {"dir": "${out}/jobs", "subdir": "${cell}"},
+            "run": {"dir": "${out}/jobs/${cell}"},
+            "output_subdir": None,
+            "job": {"chdir": False},
+        },
+    },
+)
 
 
 def run_job(job: Job) -> str:
@@ -69,8 +81,10 @@ def run_job(job: Job) -> str:
         raise InputError(f"cell={job.cell}: the benchmark has cells 0 to {len(cells) - 1}")
     cell, settings = cells[job.cell], benchmark.settings
     if cell.extractor is not None and not settings.folder(cell.extractor).is_finished(settings.digest(cell.extractor)):
-        raise InputError(f"cell={job.cell}: {cell.name} starts from {cell.extractor.name}, which is not finished; run "
-                         f"cell={cells.index(cell.extractor)} first")
+        raise InputError(
+            f"cell={job.cell}: {cell.name} starts from {cell.extractor.name}, which is not finished; run "
+            f"cell={cells.index(cell.extractor)} first"
+        )
     outcome = run_cells([cell], settings, Progress())
     if outcome.failed:
         raise InputError(f"{cell.name}: {outcome.failed[cell]}")

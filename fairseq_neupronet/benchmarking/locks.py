@@ -131,11 +131,15 @@ class CellLock:
 
     def _refuse_living(self, holder: Owner) -> None:
         if holder.host != socket.gethostname():
-            raise InputError(f"{self.path}: process {holder.runner} on {holder.host} works in this cell; wait for it, "
-                             "or remove this file if it was killed")
+            raise InputError(
+                f"{self.path}: process {holder.runner} on {holder.host} works in this cell; wait for it, "
+                "or remove this file if it was killed"
+            )
         if lives(holder.runner, holder.runner_started):
-            raise InputError(f"{self.path}: another benchmark, process {holder.runner}, works in this cell; wait for "
-                             "it, or give another --out")
+            raise InputError(
+                f"{self.path}: another benchmark, process {holder.runner}, works in this cell; wait for "
+                "it, or give another --out"
+            )
 
     def _seconds_of(self, holder: Owner) -> float:
         log = self.path.with_name("log.txt")

@@ -91,8 +91,10 @@ def _training(config: dict, dataset_name: str, variant_name: str, fold, seed: in
 def _extractor(config: dict, dataset_name: str, dataset: dict, variant_name: str, fold) -> Cell:
     pretraining = dataset["pretraining"]
     if pretraining is None:
-        raise InputError(f"variant {variant_name} is pretrained and datasets.{dataset_name} has no section "
-                         "pretraining; add one with its recipe, or set pretrained: false")
+        raise InputError(
+            f"variant {variant_name} is pretrained and datasets.{dataset_name} has no section "
+            "pretraining; add one with its recipe, or set pretrained: false"
+        )
     return Cell(
         dataset=dataset_name,
         variant=EXTRACTOR,
@@ -120,8 +122,10 @@ def _filled(text: str, fold, seed: int) -> str:
     try:
         return _PLACEHOLDER.sub(lambda match: format(values[match[1]], (match[2] or ":")[1:]), text)
     except ValueError as error:
-        raise InputError(f"{text}: fold {fold!r} and seed {seed} cannot be put in ({error}); name folds that fit the "
-                         "format, or write {fold}") from error
+        raise InputError(
+            f"{text}: fold {fold!r} and seed {seed} cannot be put in ({error}); name folds that fit the "
+            "format, or write {fold}"
+        ) from error
 
 
 def chosen(cells: list[Cell], only: dict) -> list[Cell]:
@@ -138,13 +142,15 @@ def chosen(cells: list[Cell], only: dict) -> list[Cell]:
     for axis, values in wanted.items():
         known = [str(getattr(cell, axis)) for cell in cells if cell.stage == "finetuning"]
         if missing := sorted(values - set(known)):
-            raise InputError(f"there is no {axis} {missing[0]!r} in this benchmark; known are "
-                             f"{', '.join(dict.fromkeys(known))}")
+            raise InputError(
+                f"there is no {axis} {missing[0]!r} in this benchmark; known are {', '.join(dict.fromkeys(known))}"
+            )
     kept = [
-        cell for cell in cells
+        cell
+        for cell in cells
         if cell.stage == "finetuning"
         and all(str(getattr(cell, axis)) in wanted[axis] for axis in AXES if axis in wanted)
-    ]  # fmt: skip
+    ]
     needed = {cell.extractor for cell in kept}
     kept = set(kept)
     return [cell for cell in cells if cell in kept or cell in needed]

@@ -64,8 +64,9 @@ def scored(cells: Path, key: tuple[str, str, str, str], places: Iterable[tuple[s
             profiles[fold, clip] = profile or f"\t{fold}\t{clip}"
     clips = sorted(labels)
     correct = [np.mean([target == prediction for target, prediction in labels[clip].values()]) for clip in clips]
-    return Scored(clips, np.array([profiles[clip] for clip in clips]), np.array(correct),
-                  [labels[clip] for clip in clips])  # fmt: skip
+    return Scored(
+        clips, np.array([profiles[clip] for clip in clips]), np.array(correct), [labels[clip] for clip in clips]
+    )
 
 
 @lru_cache(maxsize=512)
@@ -107,8 +108,13 @@ def profile_counts(ours: Scored, theirs: Scored) -> tuple[np.ndarray, np.ndarray
     pairs = [(ours.labels[one], theirs.labels[other]) for one, other in zip(kept, others, strict=True)]
     classes = sorted({label for both in pairs for labels in both for found in labels.values() for label in found})
     place = {name: number for number, name in enumerate(classes)}
-    trainings = sorted({(ours.clips[number][0], seed) for number, (mine, yours) in zip(kept, pairs, strict=True)
-                        for seed in mine.keys() & yours.keys()})  # fmt: skip
+    trainings = sorted(
+        {
+            (ours.clips[number][0], seed)
+            for number, (mine, yours) in zip(kept, pairs, strict=True)
+            for seed in mine.keys() & yours.keys()
+        }
+    )
     column = {training: number for number, training in enumerate(trainings)}
     names, codes = np.unique(ours.profile[kept], return_inverse=True)
     counts = np.zeros((2, len(names), len(trainings), len(classes), len(classes)))

@@ -87,8 +87,10 @@ def data_digest(folder: str, subsets: tuple[str, ...] = ()) -> str:
         raise InputError(f"{root}: holds no train.tsv; prepare the data first (neupronet prepare)")
     for subset in subsets:
         if f"{subset}.tsv" not in present:
-            raise InputError(f"{root}: holds no {subset}.tsv, which the benchmark evaluates; correct its subsets, or "
-                             "prepare that split too")
+            raise InputError(
+                f"{root}: holds no {subset}.tsv, which the benchmark evaluates; correct its subsets, or "
+                "prepare that split too"
+            )
     for name in present:
         digest.update(f"{name}\n".encode())
         content = (root / name).read_bytes()
@@ -151,10 +153,15 @@ def updates_of(cell: Cell) -> tuple[int | None, int | None]:
     if batch is None:
         return None if most[0] == math.inf else int(most[0]), None
     if int(batch) < 1:
-        raise InputError(f"{cell.name}: dataset.batch_size={batch} leaves no clip in a batch; give a whole number "
-                         "from 1 up")
-    return _schedule(math.ceil(_train_clips(cell.data) / int(batch)), _train_clips(cell.data),
-                     optimization.get("update_freq") or [1], *most)  # fmt: skip
+        raise InputError(
+            f"{cell.name}: dataset.batch_size={batch} leaves no clip in a batch; give a whole number from 1 up"
+        )
+    return _schedule(
+        math.ceil(_train_clips(cell.data) / int(batch)),
+        _train_clips(cell.data),
+        optimization.get("update_freq") or [1],
+        *most,
+    )
 
 
 def _schedule(

@@ -97,8 +97,10 @@ class RunningCell:
         sweep_temporaries(folder.path)
         stale = folder.is_stale(self._digest)
         if folder.has_training(self._digest, self._training):
-            say(f"{name}: " + ("its evaluation has changed; the training is kept" if stale
-                               else "goes on where it was interrupted"))  # fmt: skip
+            say(
+                f"{name}: "
+                + ("its evaluation has changed; the training is kept" if stale else "goes on where it was interrupted")
+            )
             self._earlier = folder.seconds()
             folder.clear_evaluation()
         else:
@@ -130,9 +132,13 @@ class RunningCell:
             log.flush()
             # A session of its own: a Ctrl-C reaches the runner alone, which then ends its children in order.
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
                 env=_environment(self.slot, self._settings.jobs),
-            )  # fmt: skip
+            )
         self._lock.set_child(self._process.pid)
 
     def seconds(self) -> float:

@@ -67,9 +67,11 @@ def main(argv=None) -> int:
 def make_parser() -> argparse.ArgumentParser:
     """The whole command line; its help lists the commands by what they are for."""
     parser = argparse.ArgumentParser(
-        prog="neupronet", usage="neupronet COMMAND …", formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog="neupronet",
+        usage="neupronet COMMAND …",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         description="NeuProNet: sound classification that knows a clip's group. neupronet COMMAND --help tells more.",
-    )  # fmt: skip
+    )
     subparsers = parser.add_subparsers(prog="neupronet", metavar="COMMAND", help=argparse.SUPPRESS)
     parts = []
     for title, commands in _GROUPS.items():

@@ -16,8 +16,12 @@ def add_parser(subparsers) -> None:
     parser.add_argument("--list", action="store_true", help="list the rows instead of measuring them")
     parser.add_argument("--vocalsound", metavar="DIR", help="VocalSound-1s, prepared with 128 mel bands")
     parser.add_argument("--audio", metavar="DIR", help="a folder of audio to measure preparation on")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu",
-                        help="where the training steps, pooling and contrastive rows run (default: cpu)")
+    parser.add_argument(
+        "--device",
+        choices=("cpu", "cuda"),
+        default="cpu",
+        help="where the training steps, pooling and contrastive rows run (default: cpu)",
+    )
     parser.set_defaults(run=_run)
 
 
@@ -29,8 +33,10 @@ def scripts_folder(package: Path) -> Path:
     """
     scripts = package.parent / "scripts"
     if not (scripts / "bench" / "command.py").is_file():
-        raise InputError(f"{scripts / 'bench'}: the benchmark is no part of an installed package; clone the repository "
-                         "and install it with pip install -e .")
+        raise InputError(
+            f"{scripts / 'bench'}: the benchmark is no part of an installed package; clone the repository "
+            "and install it with pip install -e ."
+        )
     return scripts
 
 
@@ -38,5 +44,12 @@ def _run(arguments: argparse.Namespace) -> None:
     sys.path.insert(0, str(scripts_folder(Path(__file__).resolve().parents[1])))
     from bench import command
 
-    command.run(arguments.quick, arguments.only, arguments.list, arguments.json, arguments.vocalsound, arguments.audio,
-                arguments.device)
+    command.run(
+        arguments.quick,
+        arguments.only,
+        arguments.list,
+        arguments.json,
+        arguments.vocalsound,
+        arguments.audio,
+        arguments.device,
+    )

@@ -21,17 +21,24 @@ python -m pydoc fairseq_neupronet.benchmarking.hydra_cell
 def add_parser(subparsers) -> None:
     """Add ``benchmark``."""
     parser = subparsers.add_parser(
-        "benchmark", help="train and evaluate a table: data sets x variants x folds x seeds", epilog=_EPILOG,
+        "benchmark",
+        help="train and evaluate a table: data sets x variants x folds x seeds",
+        epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     parser.add_argument("config", metavar="CONFIG.yaml", help="the benchmark; configs/benchmark has examples")
     parser.add_argument("settings", metavar="KEY=VALUE", nargs="*", help="settings over those of the config")
     parser.add_argument("--out", metavar="DIR", help="folder of cells and results (default: outputs/benchmark/CONFIG)")
     parser.add_argument("--jobs", type=int, metavar="N", help="cells at a time (default: the config's)")
     parser.add_argument("--dry-run", action="store_true", help="print the plan: cells, updates, expected hours")
     parser.add_argument("--quick", action="store_true", help="with the config's section quick: does it run?")
-    parser.add_argument("--only", action="append", default=[], metavar="AXIS=VALUE[,VALUE]",
-                        help="some cells, as variant=base,dot or fold=1; may be repeated")
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="AXIS=VALUE[,VALUE]",
+        help="some cells, as variant=base,dot or fold=1; may be repeated",
+    )
     parser.set_defaults(run=_run)
 
 
@@ -63,8 +70,9 @@ def _run(arguments: argparse.Namespace) -> None:
         print("\n".join(summary_lines(benchmark.results, benchmark.config["reference"], benchmark.config["metrics"])))
     if outcome.failed:
         reasons = "; ".join(f"{cell.name}: {reason}" for cell, reason in outcome.failed.items())
-        raise InputError(f"{len(outcome.failed)} of {len(benchmark.cells)} cells failed, the others are done: "
-                         f"{reasons}")
+        raise InputError(
+            f"{len(outcome.failed)} of {len(benchmark.cells)} cells failed, the others are done: {reasons}"
+        )
 
 
 def _only(given: list[str]) -> dict[str, list[str]]:

@@ -28,8 +28,9 @@ complete -o default -o bashdefault -F _neupronet neupronet
 
 def add_parser(subparsers) -> None:
     """Add ``completion``."""
-    parser = subparsers.add_parser("completion", help="completion of commands and options in a shell",
-                                   description=_DESCRIPTION)
+    parser = subparsers.add_parser(
+        "completion", help="completion of commands and options in a shell", description=_DESCRIPTION
+    )
     parser.add_argument("shell", choices=("bash", "zsh"), help="which shell")
     parser.set_defaults(run=_run)
 
@@ -43,9 +44,12 @@ def _run(arguments: argparse.Namespace) -> None:
 def completion_script(parser: argparse.ArgumentParser, shell: str) -> str:
     """A function for ``complete``: after some sub-commands, the next ones and the options of the last."""
     # A longer chain of commands comes first: "prepare table" before "prepare".
-    cases = [f"        {shlex.quote(f' {chain} ')}*) known={shlex.quote(' '.join(words))} ;;\n" if chain else
-             f"        *) known={shlex.quote(' '.join(words))} ;;\n"
-             for chain, words in sorted(_words(parser, ""), key=lambda case: -len(case[0].split()))]  # fmt: skip
+    cases = [
+        f"        {shlex.quote(f' {chain} ')}*) known={shlex.quote(' '.join(words))} ;;\n"
+        if chain
+        else f"        *) known={shlex.quote(' '.join(words))} ;;\n"
+        for chain, words in sorted(_words(parser, ""), key=lambda case: -len(case[0].split()))
+    ]
     return (_ZSH if shell == "zsh" else "") + _FUNCTION % "".join(cases)
 
 

@@ -41,15 +41,21 @@ official options, and ours (* is every other option of the section, or the offic
 def add_parser(subparsers) -> None:
     """Add ``convert``."""
     parser = subparsers.add_parser(
-        "convert", help="an official checkpoint -> one of ours", description=_DESCRIPTION,
-        epilog=_EPILOG + text_table(), formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+        "convert",
+        help="an official checkpoint -> one of ours",
+        description=_DESCRIPTION,
+        epilog=_EPILOG + text_table(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("official", metavar="OFFICIAL.pt", help="checkpoint of the official code")
     parser.add_argument("out", metavar="OUT.pt", help="file to write")
     parser.add_argument("--data", metavar="DIR", help="folder of the manifests that it was trained on, for its classes")
-    parser.add_argument("--extractor", metavar="PRETRAINED.pt",
-                        help="official checkpoint that the extractor was pretrained as, where OFFICIAL.pt does not say "
-                             "how it is built and its sizes are those of no official recipe")
+    parser.add_argument(
+        "--extractor",
+        metavar="PRETRAINED.pt",
+        help="official checkpoint that the extractor was pretrained as, where OFFICIAL.pt does not say "
+        "how it is built and its sizes are those of no official recipe",
+    )
     parser.add_argument("--recipe", metavar="OUT.yaml", help="write a recipe too, with which training goes on")
     parser.add_argument("--without-optimizer", action="store_true", help="leave the optimiser's state out")
     parser.add_argument("--force", action="store_true", help="overwrite OUT.pt and OUT.yaml")
@@ -69,15 +75,17 @@ def _run(arguments: argparse.Namespace) -> None:
     with _quiet_libraries():
         from fairseq_neupronet.conversion.convert import Conversion, convert
 
-        report = convert(Conversion(
-            official=arguments.official,
-            out=arguments.out,
-            data=arguments.data,
-            extractor=arguments.extractor,
-            recipe=arguments.recipe,
-            optimizer=not arguments.without_optimizer,
-            force=arguments.force,
-        ))  # fmt: skip
+        report = convert(
+            Conversion(
+                official=arguments.official,
+                out=arguments.out,
+                data=arguments.data,
+                extractor=arguments.extractor,
+                recipe=arguments.recipe,
+                optimizer=not arguments.without_optimizer,
+                force=arguments.force,
+            )
+        )
     print("\n".join(report))
 
 

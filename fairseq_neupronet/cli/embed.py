@@ -33,9 +33,7 @@ def _run(arguments: argparse.Namespace) -> None:
         model = load_model(arguments)
         sounds, grouping = sounds_and_profiles(model, arguments)
         failures = []
-        embeddings = model.embed(
-            sounds, window=arguments.window, hop=arguments.hop, failures=failures, **grouping
-        )  # fmt: skip
+        embeddings = model.embed(sounds, window=arguments.window, hop=arguments.hop, failures=failures, **grouping)
     arrays = {name: array for name, array in vars(embeddings).items() if array is not None}
     with atomic_file(Path(arguments.out), "wb") as file:
         np.savez(file, **arrays)

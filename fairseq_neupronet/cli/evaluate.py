@@ -37,15 +37,19 @@ protocols or controls stay as they are; remove OUT where they would be in the wa
 def add_parser(subparsers) -> None:
     """Add ``evaluate``."""
     parser = subparsers.add_parser(
-        "evaluate", help="figures of a checkpoint by protocol, beside controls", description=_DESCRIPTION,
-        epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+        "evaluate",
+        help="figures of a checkpoint by protocol, beside controls",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--path", required=True, metavar="CKPT", help="checkpoint of fine-tuning")
     parser.add_argument("--data", required=True, metavar="DIR", help="prepared folder")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write")
     parser.add_argument("--subset", default="test", metavar="NAMES", help="comma-separated (default: %(default)s)")
-    parser.add_argument("--protocol", default="single,full", metavar="NAMES",
-                        help="comma-separated (default: %(default)s)")
+    parser.add_argument(
+        "--protocol", default="single,full", metavar="NAMES", help="comma-separated (default: %(default)s)"
+    )
     add_options(parser)
     parser.set_defaults(run=_run)
 
@@ -68,19 +72,21 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     from fairseq_neupronet.validation.command import evaluate_checkpoint
     from fairseq_neupronet.validation.plan import Plan
 
-    evaluate_checkpoint(Plan.of(
-        path=arguments.path,
-        data=arguments.data,
-        out=arguments.out,
-        subsets=arguments.subset,
-        protocols=arguments.protocol,
-        seed=arguments.seed,
-        batch_size=arguments.batch_size,
-        workers=arguments.workers,
-        device=arguments.device,
-        embeddings=arguments.embeddings,
-        controls=not arguments.no_controls,
-        user_dir=arguments.user_dir,
-        adaptive_batch_norm=arguments.adaptive_batch_norm,
-        force=arguments.force,
-    ))  # fmt: skip
+    evaluate_checkpoint(
+        Plan.of(
+            path=arguments.path,
+            data=arguments.data,
+            out=arguments.out,
+            subsets=arguments.subset,
+            protocols=arguments.protocol,
+            seed=arguments.seed,
+            batch_size=arguments.batch_size,
+            workers=arguments.workers,
+            device=arguments.device,
+            embeddings=arguments.embeddings,
+            controls=not arguments.no_controls,
+            user_dir=arguments.user_dir,
+            adaptive_batch_norm=arguments.adaptive_batch_norm,
+            force=arguments.force,
+        )
+    )

@@ -29,12 +29,21 @@ Classes, feature recipe and sample rate are stored in the file (ONNX: metadata '
 
 def add_parser(subparsers) -> None:
     """Add ``export``."""
-    parser = subparsers.add_parser("export", help="write a trained model as ONNX or pt2", description=_DESCRIPTION,
-                                   epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = subparsers.add_parser(
+        "export",
+        help="write a trained model as ONNX or pt2",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--format", required=True, choices=_FORMATS, help="onnx, or pt2 (torch.export)")
     parser.add_argument("--out", required=True, metavar="FILE", help="file to write")
-    parser.add_argument("--features", choices=("inside", "outside"), default="inside",
-                        help="whether the graph computes the spectrogram (default: %(default)s)")
+    parser.add_argument(
+        "--features",
+        choices=("inside", "outside"),
+        default="inside",
+        help="whether the graph computes the spectrogram (default: %(default)s)",
+    )
     add_model_options(parser)
     parser.set_defaults(run=_run)
 

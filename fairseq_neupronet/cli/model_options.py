@@ -8,19 +8,30 @@ import warnings
 def add_model_options(parser: argparse.ArgumentParser, required: bool = True) -> None:
     """Add ``--path`` and what a checkpoint may lack."""
     parser.add_argument("--path", required=required, metavar="CKPT", help="checkpoint of fine-tuning")
-    parser.add_argument("--recipe", metavar="NAME",
-                        help="feature recipe (a name or a yaml file), where the checkpoint does not hold one")
-    parser.add_argument("--data", metavar="DIR",
-                        help="folder that the model was trained on, where the checkpoint does not hold its classes")
+    parser.add_argument(
+        "--recipe",
+        metavar="NAME",
+        help="feature recipe (a name or a yaml file), where the checkpoint does not hold one",
+    )
+    parser.add_argument(
+        "--data",
+        metavar="DIR",
+        help="folder that the model was trained on, where the checkpoint does not hold its classes",
+    )
     parser.add_argument("--user-dir", metavar="DIR", help="package with backbones of your own")
 
 
 def add_window_options(parser: argparse.ArgumentParser) -> None:
     """Add how long files are cut."""
-    parser.add_argument("--window", type=float, metavar="SECONDS",
-                        help="cut longer files into windows of this length (default: the longest training clip)")
-    parser.add_argument("--hop", type=float, metavar="SECONDS",
-                        help="from one window to the next (default: the window's length)")
+    parser.add_argument(
+        "--window",
+        type=float,
+        metavar="SECONDS",
+        help="cut longer files into windows of this length (default: the longest training clip)",
+    )
+    parser.add_argument(
+        "--hop", type=float, metavar="SECONDS", help="from one window to the next (default: the window's length)"
+    )
 
 
 def load_model(arguments: argparse.Namespace):

@@ -26,8 +26,13 @@ output
 
 def add_parser(subparsers) -> None:
     """Add ``predict``."""
-    parser = subparsers.add_parser("predict", help="label audio files by a trained model", description=_DESCRIPTION,
-                                   epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = subparsers.add_parser(
+        "predict",
+        help="label audio files by a trained model",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("files", nargs="*", metavar="FILE", help="audio files, folders, or patterns such as '**/*.wav'")
     add_model_options(parser)
     add_profile_options(parser)
@@ -62,8 +67,10 @@ def sounds_and_profiles(model, arguments: argparse.Namespace) -> tuple[list[str]
         raise InputError("no file is given; name audio files, folders or patterns")
     if arguments.bank:
         if not arguments.profile and not arguments.profiles:
-            raise InputError(f"--bank {arguments.bank}: say which of its profiles the files are of, with --profile "
-                             "NAME or --profiles TABLE")
+            raise InputError(
+                f"--bank {arguments.bank}: say which of its profiles the files are of, with --profile "
+                "NAME or --profiles TABLE"
+            )
         model.load_bank(arguments.bank)
     if arguments.profile:
         if not arguments.bank:
@@ -77,8 +84,10 @@ def sounds_and_profiles(model, arguments: argparse.Namespace) -> tuple[list[str]
         real = {os.path.realpath(path): name for path, name in table.items()}
         missing = [sound for sound in sounds if os.path.realpath(sound) not in real]
         if missing:
-            raise InputError(f"{arguments.profiles}: has no row for {missing[0]} ({len(missing)} of {len(sounds)} "
-                             "files are missing); add them, with an empty profile where none is known")
+            raise InputError(
+                f"{arguments.profiles}: has no row for {missing[0]} ({len(missing)} of {len(sounds)} "
+                "files are missing); add them, with an empty profile where none is known"
+            )
         names = [real[os.path.realpath(sound)] for sound in sounds]
         return sounds, {"profiles": names, "together": not arguments.bank}
     return sounds, {}

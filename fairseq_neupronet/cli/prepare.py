@@ -24,13 +24,19 @@ def add_parser(subparsers) -> None:
             own.add_argument(flag, **keywords)
         own.add_argument("--out", required=True, metavar="DIR", help="output folder")
         own.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core)")
-        own.add_argument("--recipe", default=dataset.recipe, metavar="NAME",
-                         help="feature recipe, or the path of a yaml file (default: %(default)s)")
+        own.add_argument(
+            "--recipe",
+            default=dataset.recipe,
+            metavar="NAME",
+            help="feature recipe, or the path of a yaml file (default: %(default)s)",
+        )
         for field, text in _RECIPE_FIELDS.items():
-            own.add_argument(f"--{field.replace('_', '-')}", type=int, metavar="N",
-                             help=f"instead of the recipe's: {text}")
-        own.add_argument("--packed", action="store_true",
-                         help="one uncompressed zip per split instead of a file per clip")
+            own.add_argument(
+                f"--{field.replace('_', '-')}", type=int, metavar="N", help=f"instead of the recipe's: {text}"
+            )
+        own.add_argument(
+            "--packed", action="store_true", help="one uncompressed zip per split instead of a file per clip"
+        )
         own.add_argument("--float16", action="store_true", help="--packed: half the size, at half precision")
         own.set_defaults(run=_run, dataset=dataset)
 
@@ -47,5 +53,10 @@ def _run(arguments: argparse.Namespace) -> None:
     recipe = FeatureRecipe.load(arguments.recipe, **{field: getattr(arguments, field) for field in _RECIPE_FIELDS})
     options = [flag.removeprefix("--").replace("-", "_") for flag, _ in dataset.options]
     collection = dataset.read(**{option: getattr(arguments, option) for option in options})
-    print("\n".join(prepare(collection, arguments.out, recipe, arguments.workers, packed=arguments.packed,
-                            half=arguments.float16)))
+    print(
+        "\n".join(
+            prepare(
+                collection, arguments.out, recipe, arguments.workers, packed=arguments.packed, half=arguments.float16
+            )
+        )
+    )

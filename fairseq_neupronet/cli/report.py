@@ -10,9 +10,13 @@ def add_parser(subparsers) -> None:
     parser.add_argument("results", metavar="results.csv", help="of neupronet benchmark; the cells beside it are used")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write")
     parser.add_argument("--reference", metavar="VARIANT", help="to compare with (default: base, or the first)")
-    parser.add_argument("--metrics", default="accuracy,macro_f1", metavar="NAMES",
-                        help="columns of the table; the first, if it is accuracy, macro_f1 or icbhi_score, is tested "
-                             "against the reference (default: %(default)s)")
+    parser.add_argument(
+        "--metrics",
+        default="accuracy,macro_f1",
+        metavar="NAMES",
+        help="columns of the table; the first, if it is accuracy, macro_f1 or icbhi_score, is tested "
+        "against the reference (default: %(default)s)",
+    )
     parser.add_argument("--pdf", action="store_true", help="figures as pdf too")
     parser.set_defaults(run=_run)
 
@@ -20,8 +24,9 @@ def add_parser(subparsers) -> None:
 def _run(arguments: argparse.Namespace) -> None:
     from fairseq_neupronet.reporting.report import write_report
 
-    written, untested = write_report(arguments.results, arguments.out, arguments.reference,
-                                     arguments.metrics.split(","), arguments.pdf)  # fmt: skip
+    written, untested = write_report(
+        arguments.results, arguments.out, arguments.reference, arguments.metrics.split(","), arguments.pdf
+    )
     print("\n".join(str(path) for path in written))
     if untested:
         print(f"neupronet: {untested}", file=sys.stderr)

@@ -18,8 +18,9 @@ def add_parser(subparsers) -> None:
     parser = subparsers.add_parser("show", help="draw what a model hears in a file", description=_DESCRIPTION)
     parser.add_argument("files", nargs=1, metavar="FILE", help="audio file")
     parser.add_argument("--out", metavar="PICTURE", help="png, svg or pdf (default: the file's name with .png, here)")
-    parser.add_argument("--number", type=int, default=1, metavar="N",
-                        help="which window of a long file (default: the first)")
+    parser.add_argument(
+        "--number", type=int, default=1, metavar="N", help="which window of a long file (default: the first)"
+    )
     add_model_options(parser)
     add_profile_options(parser)
     add_window_options(parser)
@@ -36,8 +37,13 @@ def _run(arguments: argparse.Namespace) -> None:
             raise InputError(f"{arguments.files[0]}: stands for {len(sounds)} files; give one audio file")
         if grouping.pop("together", False):
             raise InputError("--profiles without --bank: one file has no others; name a bank, or use --profile-from")
-        heard = model.inspect(sounds[0], number=arguments.number, window=arguments.window, hop=arguments.hop,
-                              profile=_only(grouping.get("profiles")))
+        heard = model.inspect(
+            sounds[0],
+            number=arguments.number,
+            window=arguments.window,
+            hop=arguments.hop,
+            profile=_only(grouping.get("profiles")),
+        )
         out = arguments.out or f"{Path(sounds[0]).stem}.png"
         draw(heard, out)
     print(out)

@@ -9,8 +9,13 @@ def add_parser(subparsers) -> None:
     parser.add_argument("out", metavar="OUT", help="output folder")
     parser.add_argument("--seed", type=int, default=1, help="the same seed makes the same files (default: %(default)s)")
     parser.add_argument("--profiles", type=int, default=30, metavar="N", help="sources (default: %(default)s)")
-    parser.add_argument("--clips-per-class", type=int, default=5, metavar="N",
-                        help="clips of each class per source, on average (default: %(default)s)")
+    parser.add_argument(
+        "--clips-per-class",
+        type=int,
+        default=5,
+        metavar="N",
+        help="clips of each class per source, on average (default: %(default)s)",
+    )
     parser.set_defaults(run=_run)
 
 

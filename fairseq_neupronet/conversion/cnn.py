@@ -9,9 +9,15 @@ from fairseq_neupronet.errors import InputError
 
 # (blocks, channels of the last convolution) of each EfficientNet, which no two share.
 EFFICIENTNETS = {
-    (16, 1280): "b0", (23, 1280): "b1", (23, 1408): "b2", (26, 1536): "b3", (32, 1792): "b4", (39, 2048): "b5",
-    (45, 2304): "b6", (55, 2560): "b7",
-}  # fmt: skip
+    (16, 1280): "b0",
+    (23, 1280): "b1",
+    (23, 1408): "b2",
+    (26, 1536): "b3",
+    (32, 1792): "b4",
+    (39, 2048): "b5",
+    (45, 2304): "b6",
+    (55, 2560): "b7",
+}
 # Blocks of the four stages, and whether a block has a third convolution.
 RESNETS = {((2, 2, 2, 2), False): "18", ((3, 4, 6, 3), False): "34", ((3, 4, 6, 3), True): "50"}
 

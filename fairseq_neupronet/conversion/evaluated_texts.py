@@ -7,19 +7,48 @@ import warnings
 # Fields handed to eval, eval_bool or eval_str_list in fairseq 0.12.3.1; conv_feature_layers and adam_betas are parsed
 # by grammars of their own.
 EVALUATED_FIELDS = {
-    "adamax_betas", "lamb_betas", "adafactor_eps", "adaptive_input_cutoff", "adaptive_softmax_cutoff",
-    "character_filters", "conv_aggregator_layers", "decoder_attention", "decoder_layers", "downsample",
-    "encoder_attention", "encoder_layers", "feature_encoder_spec", "gated_attention", "left_pad_source",
-    "left_pad_target", "pipeline_balance", "pipeline_decoder_balance", "pipeline_decoder_devices", "pipeline_devices",
-    "pipeline_encoder_balance", "pipeline_encoder_devices", "pretrained", "project_input", "self_attention",
+    "adamax_betas",
+    "lamb_betas",
+    "adafactor_eps",
+    "adaptive_input_cutoff",
+    "adaptive_softmax_cutoff",
+    "character_filters",
+    "conv_aggregator_layers",
+    "decoder_attention",
+    "decoder_layers",
+    "downsample",
+    "encoder_attention",
+    "encoder_layers",
+    "feature_encoder_spec",
+    "gated_attention",
+    "left_pad_source",
+    "left_pad_target",
+    "pipeline_balance",
+    "pipeline_decoder_balance",
+    "pipeline_decoder_devices",
+    "pipeline_devices",
+    "pipeline_encoder_balance",
+    "pipeline_encoder_devices",
+    "pretrained",
+    "project_input",
+    "self_attention",
     "wer_args",
-}  # fmt: skip
+}
 _LONGEST = 4096
 _LARGEST_PRODUCT = 1 << 20  # of all numbers of a text that multiplies: bounds what a repetition allocates
 _LITERAL_NODES = (
-    ast.Expression, ast.Constant, ast.Tuple, ast.List, ast.Dict, ast.UnaryOp, ast.USub, ast.BinOp, ast.Add, ast.Mult,
+    ast.Expression,
+    ast.Constant,
+    ast.Tuple,
+    ast.List,
+    ast.Dict,
+    ast.UnaryOp,
+    ast.USub,
+    ast.BinOp,
+    ast.Add,
+    ast.Mult,
     ast.Load,
-)  # fmt: skip
+)
 
 
 def is_literal(text: str) -> bool:

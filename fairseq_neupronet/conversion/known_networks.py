@@ -11,21 +11,36 @@ from fairseq_neupronet.conversion.report import Report
 # of them; the options that they leave out are read from shapes or are the authors' alike.
 _KNOWN = {
     "the official recipe of 128 mels": {
-        "conv_feature_layers": "[(512, 5, 1, 2), (512, 5, 2, 2), (256, 5, 4, 2)]", "encoder_layers": 2,
-        "encoder_embed_dim": 256, "encoder_ffn_embed_dim": 512, "encoder_attention_heads": 2,
-        "num_negatives": 20, "cross_sample_negatives": 80, "dropout_features": 0.1,
+        "conv_feature_layers": "[(512, 5, 1, 2), (512, 5, 2, 2), (256, 5, 4, 2)]",
+        "encoder_layers": 2,
+        "encoder_embed_dim": 256,
+        "encoder_ffn_embed_dim": 512,
+        "encoder_attention_heads": 2,
+        "num_negatives": 20,
+        "cross_sample_negatives": 80,
+        "dropout_features": 0.1,
     },
     "the official recipe of 192 mels": {
-        "conv_feature_layers": "[(512, 5, 1, 1), (512, 5, 1, 2), (512, 5, 2, 2), (256, 5, 4, 2)]", "encoder_layers": 2,
-        "encoder_embed_dim": 256, "encoder_ffn_embed_dim": 512, "encoder_attention_heads": 2,
-        "num_negatives": 0, "cross_sample_negatives": 100, "dropout_features": 0.3,
+        "conv_feature_layers": "[(512, 5, 1, 1), (512, 5, 1, 2), (512, 5, 2, 2), (256, 5, 4, 2)]",
+        "encoder_layers": 2,
+        "encoder_embed_dim": 256,
+        "encoder_ffn_embed_dim": 512,
+        "encoder_attention_heads": 2,
+        "num_negatives": 0,
+        "cross_sample_negatives": 100,
+        "dropout_features": 0.3,
     },
     "the reference checkpoints": {
-        "conv_feature_layers": "[(64, 3, 1, 1), (64, 3, 2, 2)]", "encoder_layers": 2, "encoder_embed_dim": 64,
-        "encoder_ffn_embed_dim": 128, "encoder_attention_heads": 4, "num_negatives": 5, "cross_sample_negatives": 5,
+        "conv_feature_layers": "[(64, 3, 1, 1), (64, 3, 2, 2)]",
+        "encoder_layers": 2,
+        "encoder_embed_dim": 64,
+        "encoder_ffn_embed_dim": 128,
+        "encoder_attention_heads": 4,
+        "num_negatives": 5,
+        "cross_sample_negatives": 5,
         "dropout_features": 0.0,
     },
-}  # fmt: skip
+}
 _SIZES = ("encoder_layers", "encoder_embed_dim", "encoder_ffn_embed_dim")
 
 

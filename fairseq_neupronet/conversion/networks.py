@@ -19,22 +19,51 @@ from fairseq_neupronet.modules.conv_spec import parse_conv_spec
 
 # What an official classifier lays over its pretrained networks' own settings, and their names there.
 FINETUNING_OVERRIDES = {
-    **{name: name for name in (
-        "dropout", "attention_dropout", "activation_dropout", "dropout_input", "feature_grad_mult", "mask_prob",
-        "mask_length", "mask_selection", "mask_other", "no_mask_overlap", "require_same_masks", "mask_channel_prob",
-        "mask_channel_length", "mask_channel_selection", "mask_channel_other", "no_mask_channel_overlap",
-        "mask_channel_before",
-    )},
+    **{
+        name: name
+        for name in (
+            "dropout",
+            "attention_dropout",
+            "activation_dropout",
+            "dropout_input",
+            "feature_grad_mult",
+            "mask_prob",
+            "mask_length",
+            "mask_selection",
+            "mask_other",
+            "no_mask_overlap",
+            "require_same_masks",
+            "mask_channel_prob",
+            "mask_channel_length",
+            "mask_channel_selection",
+            "mask_channel_other",
+            "no_mask_channel_overlap",
+            "mask_channel_before",
+        )
+    },
     "layerdrop": "encoder_layerdrop",
-}  # fmt: skip
+}
 _BUILT_IN = {
-    "conv_bias": False, "layer_type": "transformer", "quantize_input": False, "same_quantizer": False,
-    "target_glu": False, "codebook_negatives": 0, "quantizer_depth": 1, "pos_conv_depth": 1, "pos_enc_type": "abs",
-    "crop_seq_to_multiple": 1, "required_seq_len_multiple": 2,
-}  # fmt: skip
+    "conv_bias": False,
+    "layer_type": "transformer",
+    "quantize_input": False,
+    "same_quantizer": False,
+    "target_glu": False,
+    "codebook_negatives": 0,
+    "quantizer_depth": 1,
+    "pos_conv_depth": 1,
+    "pos_enc_type": "abs",
+    "crop_seq_to_multiple": 1,
+    "required_seq_len_multiple": 2,
+}
 _INERT = (
-    "attn_type", "depthwise_conv_kernel_size", "quantizer_factor", "max_positions", "checkpoint_activations", "fp16",
-)  # fmt: skip
+    "attn_type",
+    "depthwise_conv_kernel_size",
+    "quantizer_factor",
+    "max_positions",
+    "checkpoint_activations",
+    "fp16",
+)
 _NAMES = {"num_mel": "n_mels"} | {
     name: name for name in SpectrogramWav2Vec2Config.__dataclass_fields__ if name not in ("_name", "n_mels")
 }
@@ -196,8 +225,11 @@ class Shapes:
             return {"quantize_targets": False}
         groups = width // part
         return {
-            "quantize_targets": True, "latent_vars": codewords // groups, "latent_groups": groups, "latent_dim": width,
-        }  # fmt: skip
+            "quantize_targets": True,
+            "latent_vars": codewords // groups,
+            "latent_groups": groups,
+            "latent_dim": width,
+        }
 
     def network_sizes(self) -> dict[str, int]:
         """The options of a network that its parameters decide, by our names."""

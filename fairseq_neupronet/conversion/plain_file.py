@@ -28,11 +28,38 @@ _ALLOWED_NAMES = {
 }
 # What torch.save writes; the other instructions reach classes by other ways, or are of later pickle protocols.
 _ALLOWED_INSTRUCTIONS = {
-    "PROTO", "STOP", "GLOBAL", "REDUCE", "BUILD", "BINPERSID", "MARK", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3",
-    "EMPTY_TUPLE", "EMPTY_LIST", "APPEND", "APPENDS", "EMPTY_DICT", "SETITEM", "SETITEMS", "NONE", "NEWTRUE",
-    "NEWFALSE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "BINGET", "LONG_BINGET", "BINPUT",
+    "PROTO",
+    "STOP",
+    "GLOBAL",
+    "REDUCE",
+    "BUILD",
+    "BINPERSID",
+    "MARK",
+    "TUPLE",
+    "TUPLE1",
+    "TUPLE2",
+    "TUPLE3",
+    "EMPTY_TUPLE",
+    "EMPTY_LIST",
+    "APPEND",
+    "APPENDS",
+    "EMPTY_DICT",
+    "SETITEM",
+    "SETITEMS",
+    "NONE",
+    "NEWTRUE",
+    "NEWFALSE",
+    "BININT",
+    "BININT1",
+    "BININT2",
+    "LONG1",
+    "BINFLOAT",
+    "BINUNICODE",
+    "BINGET",
+    "LONG_BINGET",
+    "BINPUT",
     "LONG_BINPUT",
-}  # fmt: skip
+}
 _LEGACY_TORCH = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 _ZIP = b"PK\x03\x04"
 
@@ -190,6 +217,4 @@ def _check_values(state: dict, path: Path) -> None:
             if remaining_bytes < 0:
                 raise InputError(f"{path}: its tensors claim more numbers than the file holds")
         elif value is not None and not isinstance(value, bool | int | float | str):
-            raise InputError(
-                f"{path}: holds a {type(value).__name__}, which is neither a tensor nor a plain container"
-            )
+            raise InputError(f"{path}: holds a {type(value).__name__}, which is neither a tensor nor a plain container")

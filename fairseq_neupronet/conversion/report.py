@@ -8,17 +8,23 @@ from fairseq_neupronet.conversion.official import leaves
 from fairseq_neupronet.conversion.plain_file import printable
 
 _LEFT_OUT = (
-    (r"(generation|eval_lm|interactive|task\.eval_\w+|task\.autoregressive|task\.text_\w+|scoring|bpe|tokenizer)\b",
-     "of text generation and speech recognition"),
+    (
+        r"(generation|eval_lm|interactive|task\.eval_\w+|task\.autoregressive|task\.text_\w+|scoring|bpe|tokenizer)\b",
+        "of text generation and speech recognition",
+    ),
     (r"model\.w2v_args\.(?!model\.)", "how the extractor was pretrained; its own checkpoint says so too"),
     (r"model\.(w2v_path|profile_extractor_path|data)$", "paths are not followed; the weights are in the checkpoint"),
     (r"task\.(data|labels|profiles_path)$", "where the data stood; give the folder as task.data"),
     (r"model\.no_pretrained_weights$", "the weights are in the checkpoint"),
-    (r"model\.(autoregressive|max_target_positions|no_token_positional\w+|share_decoder\w+|decoder_(?!embed_dim$)\w+)$",
-     "of a text decoder that the network does not have"),
+    (
+        r"model\.(autoregressive|max_target_positions|no_token_positional\w+|share_decoder\w+|decoder_(?!embed_dim$)\w+)$",
+        "of a text decoder that the network does not have",
+    ),
     (r"(common|common_eval|distributed_training|job_logging_cfg|bmuf|ema)\b", "of the machine that trained it"),
-    (r"model\.(ddp_backend|checkpoint_activations|offload_activations|min_params_to_wrap|fp16)$",
-     "of the machine that trained it"),
+    (
+        r"model\.(ddp_backend|checkpoint_activations|offload_activations|min_params_to_wrap|fp16)$",
+        "of the machine that trained it",
+    ),
     (r"checkpoint\.", "where and how files were kept"),
     (r"task\.(normalize|min_sample_size)$|model\.normalize$", "changes nothing in the official code"),
     (r"task\.enable_padding$", "the official collater pads to the longest clip of the batch, whatever it says"),
@@ -28,10 +34,21 @@ _LEFT_OUT = (
     (r"model\.num_classes$", "not used by the official network; clf_output_dim is"),
     (r"criterion\.ovr_onehot$", "its figures are always given: auc_micro and brier_micro"),
     (r"criterion\.sentence_avg$", "the sample size is the number of clips, always"),
-)  # fmt: skip
+)
 _UNKNOWN = "unknown to this version"
-_SHORT_SECTIONS = ("generation", "eval_lm", "interactive", "distributed_training", "bmuf", "ema", "job_logging_cfg",
-                   "common", "common_eval", "model.w2v_args", "task.eval_wer_config")  # fmt: skip
+_SHORT_SECTIONS = (
+    "generation",
+    "eval_lm",
+    "interactive",
+    "distributed_training",
+    "bmuf",
+    "ema",
+    "job_logging_cfg",
+    "common",
+    "common_eval",
+    "model.w2v_args",
+    "task.eval_wer_config",
+)
 
 
 class Report:
@@ -96,9 +113,7 @@ class Report:
             f"{official} -> {', '.join(ours)} = {value}" + (f" ({note})" if note else "")
             for (official, value, note), ours in self._mapped.items()
         ]
-        dropped = [
-            f"{reason}: {', '.join(options)}" if options else reason for reason, options in self.dropped.items()
-        ]
+        dropped = [f"{reason}: {', '.join(options)}" if options else reason for reason, options in self.dropped.items()]
         groups = {
             "mapped (official -> ours = value)": mapped,
             "defaulted (ours, without an official word)": self.defaulted,

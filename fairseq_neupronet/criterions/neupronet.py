@@ -43,9 +43,11 @@ class NeuProNetCriterionConfig(FairseqDataclass):
     sup_contrast_temperature: float = field(default=0.7, metadata={"help": "temperature and base temperature"})
     sup_contrast_per_clip: bool = field(
         default=False,
-        metadata={"help": "multiply the supervised contrastive mean by the clips, so that it keeps its share in any "
-                  "batch; false as the official sum beside a mean"},
-    )  # fmt: skip
+        metadata={
+            "help": "multiply the supervised contrastive mean by the clips, so that it keeps its share in any "
+            "batch; false as the official sum beside a mean"
+        },
+    )
 
 
 @register_criterion("NeuProNet", dataclass=NeuProNetCriterionConfig)

@@ -69,9 +69,7 @@ class ClipFiles:
                 f"the manifest says {n_mels} and {n_frames}; {_CURE}"
             )
         if header.size > len(data):
-            raise InputError(
-                f"{refused} cannot be read as an array ({len(data)} bytes of its {header.size}); {_CURE}"
-            )
+            raise InputError(f"{refused} cannot be read as an array ({len(data)} bytes of its {header.size}); {_CURE}")
         stored = data[header.start : header.size].view(header.dtype)
         spectrogram = _as_float32(stored.reshape(header.shape, order="F" if header.fortran_order else "C"))
         if not np.isfinite(spectrogram).all():

@@ -45,7 +45,11 @@ def clip_keys(manifest, rows: np.ndarray) -> np.ndarray:
 
 
 def rank_others(
-    rows: np.ndarray, candidates: np.ndarray, streams: np.ndarray, keys: np.ndarray, n_most: int,
+    rows: np.ndarray,
+    candidates: np.ndarray,
+    streams: np.ndarray,
+    keys: np.ndarray,
+    n_most: int,
     recording: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Put other clips into each row's own random order.

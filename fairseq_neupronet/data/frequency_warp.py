@@ -26,8 +26,10 @@ class FrequencyWarp:
 
     def __init__(self, limit: float, centres: np.ndarray):
         if not 0 < limit <= 1:
-            raise InputError(f"task.frequency_warp={limit}: give a number above 0, at most 1 (.1 stretches by some 10 "
-                             "%), or leave it unset for none")
+            raise InputError(
+                f"task.frequency_warp={limit}: give a number above 0, at most 1 (.1 stretches by some 10 "
+                "%), or leave it unset for none"
+            )
         self.limit, self.centres = limit, np.asarray(centres, float)
 
     def __call__(self, source: Tensor, uniform: np.ndarray) -> Tensor:

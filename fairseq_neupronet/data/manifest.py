@@ -89,8 +89,9 @@ def read_manifest(path: str | Path, profiling: bool = False) -> Manifest:
     clips, n_mels, frames, names = columns
     root = Path(lines[0])
     profiles, profile_names = _encode_profiles(names, clips) if names else (None, [])
-    return Manifest(path, root if root.is_absolute() else path.parent / root, clips, n_mels, frames, profiles,
-                    profile_names)  # fmt: skip
+    return Manifest(
+        path, root if root.is_absolute() else path.parent / root, clips, n_mels, frames, profiles, profile_names
+    )
 
 
 def _columns(lines: TextSpans, profiling: bool) -> tuple[TextSpans, int, np.ndarray, TextSpans | None] | None:

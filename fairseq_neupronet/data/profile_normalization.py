@@ -86,8 +86,12 @@ class OfDrawnClips:
     def __post_init__(self):
         sizes = np.bincount(self.profile)
         keys = mix(np.arange(len(self.profile), dtype=np.uint64))
-        for name, value in (("_by_profile", np.argsort(self.profile, kind="stable")), ("_sizes", sizes),
-                            ("_starts", np.cumsum(sizes) - sizes), ("_keys", keys)):  # fmt: skip
+        for name, value in (
+            ("_by_profile", np.argsort(self.profile, kind="stable")),
+            ("_sizes", sizes),
+            ("_starts", np.cumsum(sizes) - sizes),
+            ("_keys", keys),
+        ):
             object.__setattr__(self, name, value)
 
     def members(self, items: np.ndarray, epoch: int) -> tuple[np.ndarray, np.ndarray]:

@@ -74,7 +74,10 @@ class Evaluation:
 
 @torch.no_grad()
 def evaluate(
-    batches: list[ClipOutputs], network, grouping: Grouping | None, normal: int | None = None,
+    batches: list[ClipOutputs],
+    network,
+    grouping: Grouping | None,
+    normal: int | None = None,
     embeddings: bool = False,
 ) -> Evaluation:
     """Pool, classify and score all clips of a subset, or those that are there.
@@ -130,8 +133,13 @@ def _classify(batches: list[ClipOutputs], network, grouping: Grouping, order: np
         items = own[rows]
         pooled = None if profile is None else profile[columns]
         output = network.classify(clip[items], pooled, torch.from_numpy(mask).to(device))
-        kept = {"logits": output.logits, "clip": clip[items], "fused": output.fused, "pooled": output.pooled,
-                "profile": None if profile is None else profile[items]}  # fmt: skip
+        kept = {
+            "logits": output.logits,
+            "clip": clip[items],
+            "fused": output.fused,
+            "pooled": output.pooled,
+            "profile": None if profile is None else profile[items],
+        }
         for name, value in kept.items():
             if value is not None:
                 found.setdefault(name, []).append(value.cpu())

@@ -16,8 +16,18 @@ import math
 
 import numpy as np
 
-METRICS = ("accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "auc", "auc_ovo",
-           "auc_micro", "brier", "brier_micro")
+METRICS = (
+    "accuracy",
+    "balanced_accuracy",
+    "macro_precision",
+    "macro_recall",
+    "macro_f1",
+    "auc",
+    "auc_ovo",
+    "auc_micro",
+    "brier",
+    "brier_micro",
+)
 ICBHI_METRICS = ("sensitivity", "specificity", "icbhi_score")
 
 _NO_CLIPS = "there are no clips"

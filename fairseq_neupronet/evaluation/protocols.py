@@ -57,8 +57,13 @@ class Protocol:
 
 
 def group_clips(
-    protocol: Protocol, profile: np.ndarray, *, batch: np.ndarray | None = None, keys: np.ndarray | None = None,
-    seed: int = 1, recording: np.ndarray | None = None,
+    protocol: Protocol,
+    profile: np.ndarray,
+    *,
+    batch: np.ndarray | None = None,
+    keys: np.ndarray | None = None,
+    seed: int = 1,
+    recording: np.ndarray | None = None,
 ) -> Grouping:
     """The groups of a split.
 

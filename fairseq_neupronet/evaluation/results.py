@@ -11,7 +11,12 @@ from fairseq_neupronet.files import atomic_file
 
 
 def write_results(
-    folder: str | Path, evaluation: Evaluation, dataset, classes: list[str], protocol: str, checkpoint: str | None,
+    folder: str | Path,
+    evaluation: Evaluation,
+    dataset,
+    classes: list[str],
+    protocol: str,
+    checkpoint: str | None,
     control: str | None = None,
 ) -> None:
     """Write both files, clips in manifest order; ``confusion`` has a row per target, a column per prediction.
@@ -38,10 +43,14 @@ def write_results(
         print("path", "profile", "target", "prediction", *classes, sep="\t", file=file)
         for number, (row, clip_probabilities) in enumerate(zip(rows, probabilities.tolist(), strict=True)):
             print(
-                name_of(manifest.clips[row]), manifest.own_profile(row), classes[target[number]],
-                classes[predicted[number]], *(f"{probability:.9g}" for probability in clip_probabilities),
-                sep="\t", file=file,
-            )  # fmt: skip
+                name_of(manifest.clips[row]),
+                manifest.own_profile(row),
+                classes[target[number]],
+                classes[predicted[number]],
+                *(f"{probability:.9g}" for probability in clip_probabilities),
+                sep="\t",
+                file=file,
+            )
     defined = {name: None if math.isnan(value) else value for name, value in evaluation.metrics.items()}
     summary = {
         "checkpoint": checkpoint,

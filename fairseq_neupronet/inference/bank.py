@@ -101,11 +101,14 @@ class Bank:
         profiles = self._profiles.values()
         with atomic_file(path, "wb") as file:
             np.savez(
-                file, format=np.array(_FORMAT), model=np.array(self.digest), names=np.array([*self._profiles], str),
+                file,
+                format=np.array(_FORMAT),
+                model=np.array(self.digest),
+                names=np.array([*self._profiles], str),
                 clips=np.array([*self.clips.values()], np.int64),
                 embeddings=torch.cat([torch.zeros(0, self.width), *(each.embeddings for each in profiles)]).numpy(),
                 band_sums=np.array([each.sums for each in profiles]).reshape(len(profiles), self.n_sums),
-            )  # fmt: skip
+            )
 
     @classmethod
     def load(cls, path: str | Path, digest: str | None = None) -> "Bank":
@@ -124,20 +127,34 @@ class Bank:
         try:
             written_as, model, names, clips, embeddings, sums = read_npz(path, _ARRAYS).values()
         except ValueError as error:
-            raise InputError(f"{path}: not a profile bank, or a damaged one ({str(error).splitlines()[0]}); make one "
-                             "with neupronet enrol") from None
+            raise InputError(
+                f"{path}: not a profile bank, or a damaged one ({str(error).splitlines()[0]}); make one "
+                "with neupronet enrol"
+            ) from None
         sound = (
-            str(written_as) == _FORMAT and names.dtype.kind == "U" and clips.dtype == np.int64
-            and embeddings.dtype == np.float32 and embeddings.ndim == 2 and names.shape == clips.shape
-            and (clips > 0).all() and clips.sum() == len(embeddings) and np.isfinite(embeddings).all()
-            and sums.dtype == np.float64 and sums.ndim == 2 and len(sums) == len(names) and np.isfinite(sums).all()
-        )  # fmt: skip
+            str(written_as) == _FORMAT
+            and names.dtype.kind == "U"
+            and clips.dtype == np.int64
+            and embeddings.dtype == np.float32
+            and embeddings.ndim == 2
+            and names.shape == clips.shape
+            and (clips > 0).all()
+            and clips.sum() == len(embeddings)
+            and np.isfinite(embeddings).all()
+            and sums.dtype == np.float64
+            and sums.ndim == 2
+            and len(sums) == len(names)
+            and np.isfinite(sums).all()
+        )
         if not sound:
-            raise InputError(f"{path}: not a profile bank of this version, or a damaged one; make one with neupronet "
-                             "enrol")
+            raise InputError(
+                f"{path}: not a profile bank of this version, or a damaged one; make one with neupronet enrol"
+            )
         if digest is not None and str(model) != digest:
-            raise InputError(f"{path}: a profile bank of another model ({str(model)[:12]}…, this one is {digest[:12]}…)"
-                             "; embeddings of different models do not compare, so enrol the clips again")
+            raise InputError(
+                f"{path}: a profile bank of another model ({str(model)[:12]}…, this one is {digest[:12]}…)"
+                "; embeddings of different models do not compare, so enrol the clips again"
+            )
         bank = cls(str(model), embeddings.shape[1], sums.shape[1])
         for name, end, count, row in zip(names.tolist(), np.cumsum(clips), clips, sums, strict=True):
             bank.add(name, Profile(torch.from_numpy(embeddings[end - count : end]), row))

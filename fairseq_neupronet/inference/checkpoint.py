@@ -102,17 +102,22 @@ def read_checkpoint(path: str | Path, recipe=None, data: str | Path | None = Non
     known = _known_data(state.get("task_state") or {}, data)
     classes = known.get("classes")
     if not classes:
-        raise InputError(f"{path}: was converted without its data and knows no class names; give the folder that it "
-                         "was trained on (data=DIR, --data DIR), or convert it again with --data DIR")
+        raise InputError(
+            f"{path}: was converted without its data and knows no class names; give the folder that it "
+            "was trained on (data=DIR, --data DIR), or convert it again with --data DIR"
+        )
     if len(classes) != model["n_classes"]:
-        raise InputError(f"{path}: has {model['n_classes']} classes, the data {len(classes)}; give the folder that it "
-                         "was trained on")
+        raise InputError(
+            f"{path}: has {model['n_classes']} classes, the data {len(classes)}; give the folder that it was trained on"
+        )
     longest = known.get("fixed_frames")
     limits = [frames for frames in (longest, task["max_sample_size"]) if frames]
     fixed = str(task["padding"]) == "fixed"
     if fixed and longest is None:
-        raise InputError(f"{path}: was converted without its data and does not know its longest training clip; give "
-                         "the folder that it was trained on (data=DIR, --data DIR)")
+        raise InputError(
+            f"{path}: was converted without its data and does not know its longest training clip; give "
+            "the folder that it was trained on (data=DIR, --data DIR)"
+        )
     grouping = model["grouping"] if model["grouping"] == "none" else "in_batch"
     return Checkpoint(
         path=path,
@@ -133,23 +138,28 @@ def _configuration(state: dict, path: Path) -> dict:
     """The sections of the configuration, completed by the defaults of options that are younger than the checkpoint."""
     config = state.get("cfg")
     if not isinstance(config, dict) or not isinstance(state.get("model"), dict):
-        raise InputError(f"{path}: not a checkpoint of fairseq, it has no configuration; give the checkpoint_best.pt "
-                         "of a training")
+        raise InputError(
+            f"{path}: not a checkpoint of fairseq, it has no configuration; give the checkpoint_best.pt of a training"
+        )
     name = (config.get("model") or {}).get("_name")
     if name == _EXTRACTOR:
-        raise InputError(f"{path}: a pretrained profile extractor, which knows no classes; give a checkpoint of "
-                         "fine-tuning")
+        raise InputError(
+            f"{path}: a pretrained profile extractor, which knows no classes; give a checkpoint of fine-tuning"
+        )
     if name != _MODEL:
-        raise InputError(f"{path}: a checkpoint of {name or 'an unknown model'}, not of {_MODEL}; an official one "
-                         "becomes ours by neupronet convert")
+        raise InputError(
+            f"{path}: a checkpoint of {name or 'an unknown model'}, not of {_MODEL}; an official one "
+            "becomes ours by neupronet convert"
+        )
     file = configs_folder() / "finetuning" / "options.yaml"
     defaults = yaml.safe_load(file.read_text(encoding="utf-8"))
     return {section: _merged(defaults[section], config.get(section) or {}) for section in ("task", "model")}
 
 
 def _merged(defaults: dict, values: dict) -> dict:
-    nested = {name: _merged(value, values.get(name) or {}) for name, value in defaults.items()
-              if isinstance(value, dict)}  # fmt: skip
+    nested = {
+        name: _merged(value, values.get(name) or {}) for name, value in defaults.items() if isinstance(value, dict)
+    }
     return defaults | values | nested
 
 
@@ -177,8 +187,10 @@ def _band_normalization(path: Path, task: dict, statistics: dict | None) -> Band
     if not task["profile_normalize"]:
         return None
     if statistics is None:
-        raise InputError(f"{path}: was trained with task.profile_normalize=true and does not hold the training split's "
-                         "statistics; train it again with this version")
+        raise InputError(
+            f"{path}: was trained with task.profile_normalize=true and does not hold the training split's "
+            "statistics; train it again with this version"
+        )
     return BandNormalization(BandStatistics.from_dict(statistics), float(task["profile_normalize_prior"]))
 
 
@@ -186,8 +198,10 @@ def _adaptive_batch_norm(path: Path, prior) -> float | None:
     if prior is None:
         return None
     if not isinstance(prior, int | float) or not 0 <= prior < math.inf:
-        raise InputError(f"{path}: its task.adaptive_batch_norm is {prior!r}, a number of clips is wanted; the file is "
-                         "damaged or was not written by this package")
+        raise InputError(
+            f"{path}: its task.adaptive_batch_norm is {prior!r}, a number of clips is wanted; the file is "
+            "damaged or was not written by this package"
+        )
     return float(prior)
 
 
@@ -196,13 +210,19 @@ def _recipe(path: Path, stored: dict | None, given, n_mels: int) -> FeatureRecip
         given = FeatureRecipe.load(given, n_mels=n_mels)
     stored = FeatureRecipe.from_dict(stored) if stored else None
     if stored and given and stored != given:
-        raise InputError(f"{path}: was trained on features of recipe {stored.describe()}, not {given.describe()}; "
-                         "leave the recipe out")
+        raise InputError(
+            f"{path}: was trained on features of recipe {stored.describe()}, not {given.describe()}; "
+            "leave the recipe out"
+        )
     recipe = stored or given
     if recipe is None:
-        raise InputError(f"{path}: does not say how its features were computed, since their folder had no recipe.yaml "
-                         "in training; name the recipe (recipe=NAME, --recipe NAME), such as official or kaldi_fbank")
+        raise InputError(
+            f"{path}: does not say how its features were computed, since their folder had no recipe.yaml "
+            "in training; name the recipe (recipe=NAME, --recipe NAME), such as official or kaldi_fbank"
+        )
     if recipe.n_mels != n_mels:
-        raise InputError(f"{path}: the model has {n_mels} mel bands, recipe {recipe.describe()} another number; name "
-                         "the recipe of its training")
+        raise InputError(
+            f"{path}: the model has {n_mels} mel bands, recipe {recipe.describe()} another number; name "
+            "the recipe of its training"
+        )
     return recipe

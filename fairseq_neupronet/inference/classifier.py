@@ -37,9 +37,14 @@ class Classifier:
         return self.network.profiling and self.checkpoint.model.grouping != "none"
 
     def with_enrolled(
-        self, sounds: Sequence[Sound], names: Sequence[str | None], bank: Bank | None, windows: Windows,
-        sample_rate: int | None, batch_size: int,
-    ) -> Iterator[Clip | Finished]:  # fmt: skip
+        self,
+        sounds: Sequence[Sound],
+        names: Sequence[str | None],
+        bank: Bank | None,
+        windows: Windows,
+        sample_rate: int | None,
+        batch_size: int,
+    ) -> Iterator[Clip | Finished]:
         """Classify clips as they come, each in the group of what the bank holds under its sound's name.
 
         Args:
@@ -57,9 +62,13 @@ class Classifier:
         return self._heard(sounds, windows, sample_rate, batch_size, compute)
 
     def together(
-        self, sounds: Sequence[Sound], names: Sequence[str | None], windows: Windows, sample_rate: int | None,
+        self,
+        sounds: Sequence[Sound],
+        names: Sequence[str | None],
+        windows: Windows,
+        sample_rate: int | None,
         batch_size: int,
-    ) -> list[Clip | Finished]:  # fmt: skip
+    ) -> list[Clip | Finished]:
         """Classify clips once all are heard, each in the group of all clips of its sound's name.
 
         Args as :meth:`with_enrolled`; a sound that fails joins no group.
@@ -74,9 +83,9 @@ class Classifier:
             sums: dict[str, np.ndarray] = {}
             for clip, name in zip(clips, named, strict=True):
                 sums[name] = sums.get(name, 0.0) + clip.sums
-            self._normalize(clips, [
-                clip.sums if name is None else sums[name] for clip, name in zip(clips, named, strict=True)
-            ])  # fmt: skip
+            self._normalize(
+                clips, [clip.sums if name is None else sums[name] for clip, name in zip(clips, named, strict=True)]
+            )
         if self.adapts:
             self._embed_groups(clips, named, [name_of(sounds[clip.source], clip.source) for clip in clips])
         elif self._waits:
@@ -89,10 +98,13 @@ class Classifier:
         """Fill in everything of B clips that have a spectrogram and its sums; arguments as :meth:`with_enrolled`."""
         n_bands = self.checkpoint.n_band_sums
         if self.checkpoint.bands:
-            self._normalize(clips, [
-                clip.sums if name is None else clip.sums + bank[name].sums[:n_bands]
-                for clip, name in zip(clips, names, strict=True)
-            ])  # fmt: skip
+            self._normalize(
+                clips,
+                [
+                    clip.sums if name is None else clip.sums + bank[name].sums[:n_bands]
+                    for clip, name in zip(clips, names, strict=True)
+                ],
+            )
         if self.adapts:
             for clip, name in zip(clips, names, strict=True):
                 clip.norm_sums = None if name is None else bank[name].sums[n_bands:]
@@ -164,9 +176,13 @@ class Classifier:
             self._embed(clips[start : start + BATCH])
 
     def _heard(
-        self, sounds: Sequence[Sound], windows: Windows, sample_rate: int | None, batch_size: int,
+        self,
+        sounds: Sequence[Sound],
+        windows: Windows,
+        sample_rate: int | None,
+        batch_size: int,
         compute: Callable[[list[Clip]], None],
-    ) -> Iterator[Clip | Finished]:  # fmt: skip
+    ) -> Iterator[Clip | Finished]:
         events = hearing.read_clips(self.checkpoint, sounds, windows, sample_rate)
         return hearing.in_batches(events, batch_size, compute)
 

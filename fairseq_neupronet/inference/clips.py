@@ -72,13 +72,16 @@ def choose_windows(checkpoint: Checkpoint, window: float | None, hop: float | No
     if window is not None:
         wanted = round(window * recipe.sample_rate)
         if wanted < 1 or wanted > longest:
-            raise InputError(f"window {window:g}: give seconds above 0 and at most {longest / recipe.sample_rate:.2f}, "
-                             "which is what the model hears at once")
+            raise InputError(
+                f"window {window:g}: give seconds above 0 and at most {longest / recipe.sample_rate:.2f}, "
+                "which is what the model hears at once"
+            )
         length = longest = wanted
     step = length if hop is None else round(hop * recipe.sample_rate)
     if not 1 <= step <= length:
-        raise InputError(f"hop {hop:g}: give seconds above 0 and at most the window's "
-                         f"{length / recipe.sample_rate:.2f}")
+        raise InputError(
+            f"hop {hop:g}: give seconds above 0 and at most the window's {length / recipe.sample_rate:.2f}"
+        )
     return Windows(length, step, longest)
 
 

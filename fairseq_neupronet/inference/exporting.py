@@ -45,8 +45,10 @@ def export(model: TrainedModel, path: str | Path, form: str, features_inside: bo
             than :data:`TOLERANCE`.
     """
     if not can_export():
-        raise InputError(f"neupronet export needs torch 2.9 or newer, and this is {torch.__version__}; upgrade torch "
-                         "where you export (the checkpoint may come from any)")
+        raise InputError(
+            f"neupronet export needs torch 2.9 or newer, and this is {torch.__version__}; upgrade torch "
+            "where you export (the checkpoint may come from any)"
+        )
     digest = model.digest
     model = model.in_float32()
     graph = Graph(model.checkpoint, model.network, features_inside, model.pools).eval()
@@ -61,8 +63,10 @@ def export(model: TrainedModel, path: str | Path, form: str, features_inside: bo
         run = writing(program, graph, whole, json.dumps(describe(model, graph, digest)))
         pairs = [pair for probe in probes for pair in zip(_expected(model, graph, probe), run(probe), strict=True)]
         if not all(_difference(*pair) <= TOLERANCE * max(1.0, float(pair[0].abs().max())) for pair in pairs):
-            raise InputError(f"{path}: the graph differs from the model by more than {TOLERANCE:g} of its largest "
-                             "output; nothing is written (another version of torch may do better)")
+            raise InputError(
+                f"{path}: the graph differs from the model by more than {TOLERANCE:g} of its largest "
+                "output; nothing is written (another version of torch may do better)"
+            )
         with atomic_file(path, "wb") as file:
             file.write(whole.read_bytes())
     return max(_difference(*pair) for pair in pairs)
@@ -90,8 +94,10 @@ def _require_onnx() -> None:
         try:
             __import__(name)
         except ImportError:
-            raise InputError(f"--format onnx needs {name}; install it with pip install 'fairseq-neupronet[export]', "
-                             "or use --format pt2") from None
+            raise InputError(
+                f"--format onnx needs {name}; install it with pip install 'fairseq-neupronet[export]', "
+                "or use --format pt2"
+            ) from None
 
 
 def _probes(model: TrainedModel, graph: Graph) -> list[tuple[Tensor, ...]]:

@@ -55,9 +55,7 @@ def classify_together(
     numbers: dict = {}
     code = [numbers.setdefault(place if name is None else name, len(numbers)) for place, name in enumerate(names)]
     chunks = list(Grouping.partition(np.array(code)).chunks())
-    outputs = [
-        network.classify(clip[rows], profile[columns], torch.from_numpy(mask)) for rows, columns, mask in chunks
-    ]
+    outputs = [network.classify(clip[rows], profile[columns], torch.from_numpy(mask)) for rows, columns, mask in chunks]
     back = np.argsort(np.concatenate([chunk.rows for chunk in chunks]))
 
     def joined(name: str) -> Tensor | None:

@@ -12,9 +12,14 @@ from fairseq_neupronet.inference.picture import Heard
 
 
 def inspect_window(
-    classifier: Classifier, sound: Sound, windows: Windows, number: int, profile: str | None, bank: Bank | None,
+    classifier: Classifier,
+    sound: Sound,
+    windows: Windows,
+    number: int,
+    profile: str | None,
+    bank: Bank | None,
     sample_rate: int | None,
-) -> Heard:  # fmt: skip
+) -> Heard:
     """Classify one window, and keep what it was classified by.
 
     Args:
@@ -41,7 +46,13 @@ def inspect_window(
         probabilities = clip.logits.softmax(dim=0).numpy()
         title = f"{name}  ·  {checkpoint.classes[int(probabilities.argmax())]}"
         return Heard(
-            title if profile is None else f"{title}  ·  profile {profile}", clip.start, waveform.numpy(), spectrogram,
-            checkpoint.recipe, checkpoint.classes, probabilities, None if weights is None else weights.numpy(),
-        )  # fmt: skip
+            title if profile is None else f"{title}  ·  profile {profile}",
+            clip.start,
+            waveform.numpy(),
+            spectrogram,
+            checkpoint.recipe,
+            checkpoint.classes,
+            probabilities,
+            None if weights is None else weights.numpy(),
+        )
     raise InputError(f"{name}: has no window {number}; give a lower number, from 1 up")

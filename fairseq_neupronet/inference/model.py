@@ -156,10 +156,14 @@ class TrainedModel:
         if self.uses_profiles:
             return
         if not self.network.profiling:
-            raise InputError(f"{self.checkpoint.path}: was trained without profiles (task.profiling=false), so that "
-                             f"none can be {verb}; train a model with task.profiling=true")
-        raise InputError(f"{self.checkpoint.path}: a model of model.grouping=none hears each clip alone, so that no "
-                         f"profile can be {verb}; train one of another model.grouping")
+            raise InputError(
+                f"{self.checkpoint.path}: was trained without profiles (task.profiling=false), so that "
+                f"none can be {verb}; train a model with task.profiling=true"
+            )
+        raise InputError(
+            f"{self.checkpoint.path}: a model of model.grouping=none hears each clip alone, so that no "
+            f"profile can be {verb}; train one of another model.grouping"
+        )
 
     # ---- use -----------------------------------------------------------------------------------------------------
 
@@ -242,9 +246,15 @@ class TrainedModel:
         return gather_embeddings(events, sounds, failures)
 
     def inspect(
-        self, sound: Sound, profile: str | None = None, *, number: int = 1, window: float | None = None,
-        hop: float | None = None, sample_rate: int | None = None,
-    ) -> Heard:  # fmt: skip
+        self,
+        sound: Sound,
+        profile: str | None = None,
+        *,
+        number: int = 1,
+        window: float | None = None,
+        hop: float | None = None,
+        sample_rate: int | None = None,
+    ) -> Heard:
         """All there is to show of one window of a sound.
 
         Args:

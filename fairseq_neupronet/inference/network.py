@@ -23,11 +23,15 @@ def load_network(checkpoint: Checkpoint) -> NeuProNet:
         network.load_state_dict(checkpoint.weights)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
-        raise InputError(f"{checkpoint.path}: its weights do not fit its configuration ({reason}); was it made by "
-                         "another version of this package?") from None
+        raise InputError(
+            f"{checkpoint.path}: its weights do not fit its configuration ({reason}); was it made by "
+            "another version of this package?"
+        ) from None
     if checkpoint.adaptive_batch_norm is not None and not has_batch_norm(network.backbone):
-        raise InputError(f"{checkpoint.path}: task.adaptive_batch_norm is set, and its backbone has no batch norm; the "
-                         "file was not written by this package")
+        raise InputError(
+            f"{checkpoint.path}: task.adaptive_batch_norm is set, and its backbone has no batch norm; the "
+            "file was not written by this package"
+        )
     return network.eval().requires_grad_(False)
 
 

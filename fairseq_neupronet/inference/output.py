@@ -18,9 +18,13 @@ def as_record(prediction: Prediction, n_top: int) -> dict:
         for number, (start, end) in enumerate(prediction.times)
     ]
     return {
-        "path": prediction.path, "profile": prediction.profile, "label": prediction.label,
-        "probability": prediction.probability, "top": _top(prediction, n_top, None), "windows": windows,
-    }  # fmt: skip
+        "path": prediction.path,
+        "profile": prediction.profile,
+        "label": prediction.label,
+        "probability": prediction.probability,
+        "top": _top(prediction, n_top, None),
+        "windows": windows,
+    }
 
 
 def _top(prediction: Prediction, n_top: int, window: int | None) -> list[dict]:
@@ -44,8 +48,17 @@ def write_csv(predictions: Iterable[Prediction], classes: list[str], stream: Tex
         for number, (start, end) in enumerate(prediction.times):
             ((label, probability),) = prediction.top(1, number)
             every = (f"{value:.6g}" for value in prediction.window_probabilities[number])
-            writer.writerow([prediction.path, prediction.profile or "", f"{start:.3f}", f"{end:.3f}", label,
-                             f"{probability:.6g}", *every])  # fmt: skip
+            writer.writerow(
+                [
+                    prediction.path,
+                    prediction.profile or "",
+                    f"{start:.3f}",
+                    f"{end:.3f}",
+                    label,
+                    f"{probability:.6g}",
+                    *every,
+                ]
+            )
 
 
 def write_table(predictions: Iterable[Prediction], n_top: int, stream: TextIO) -> None:
@@ -56,7 +69,7 @@ def write_table(predictions: Iterable[Prediction], n_top: int, stream: TextIO) -
             times = f"{_clock(start)}–{_clock(end)}"
             top = "  ".join(f"{label} {value:.3f}" for label, value in prediction.top(n_top, number))
             room = max(_NARROWEST_PATH, width - len(times) - len(top) - 4)
-            path = prediction.path if len(prediction.path) <= room else f"…{prediction.path[1 - room:]}"
+            path = prediction.path if len(prediction.path) <= room else f"…{prediction.path[1 - room :]}"
             stream.write(f"{path:<{room}}  {times}  {top}\n")
 
 

@@ -95,7 +95,7 @@ def render(heard: Heard, form: str = "png", name: str = "the picture", probabili
 
 def _shortened(title: str, length: int = 100) -> str:
     # A dollar sign would start a formula.
-    return (title if len(title) <= length else f"…{title[1 - length:]}").replace("$", r"\$")
+    return (title if len(title) <= length else f"…{title[1 - length :]}").replace("$", r"\$")
 
 
 def _draw_waveform(axes, heard: Heard) -> None:

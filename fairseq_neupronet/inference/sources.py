@@ -11,8 +11,12 @@ from fairseq_neupronet.preparation.tables import read_rows
 
 # libsndfile's own formats, and the usual other endings of them; raw samples say nothing of themselves.
 _SUFFIXES = {f".{name.lower()}" for name in soundfile.available_formats() if name != "RAW"} | {
-    ".aif", ".aifc", ".oga", ".opus", ".snd",
-}  # fmt: skip
+    ".aif",
+    ".aifc",
+    ".oga",
+    ".opus",
+    ".snd",
+}
 
 
 def find_audio(names: Iterable[str | Path]) -> list[str]:

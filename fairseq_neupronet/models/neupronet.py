@@ -27,19 +27,24 @@ from fairseq_neupronet.modules.two_views import VIEWS
 class NeuProNetConfig(FairseqDataclass):
     backbone: str = field(
         default="spectrogram_wav2vec2",
-        metadata={"help": "spectrogram_wav2vec2, efficientnet-b0 … b7, resnet18/34/50, or a registered one; none: the "
-                  "profile branch alone"},
+        metadata={
+            "help": "spectrogram_wav2vec2, efficientnet-b0 … b7, resnet18/34/50, or a registered one; none: the "
+            "profile branch alone"
+        },
     )
     backbone_path: Optional[str] = field(
         default=None,
-        metadata={"help": "weights for the backbone: a pretraining checkpoint of ours, or a local state dict of "
-                  "efficientnet_pytorch or torchvision; nothing is downloaded"},
-    )  # fmt: skip
+        metadata={
+            "help": "weights for the backbone: a pretraining checkpoint of ours, or a local state dict of "
+            "efficientnet_pytorch or torchvision; nothing is downloaded"
+        },
+    )
     second_backbone: Optional[str] = field(
         default=None,
-        metadata={"help": "task.two_views: the backbone of the second view, which hears the profile; unset: as the "
-                  "first"},
-    )  # fmt: skip
+        metadata={
+            "help": "task.two_views: the backbone of the second view, which hears the profile; unset: as the first"
+        },
+    )
     second_backbone_path: Optional[str] = field(
         default=None, metadata={"help": "weights for it; unset: backbone_path, where both are of one kind"}
     )
@@ -64,10 +69,12 @@ class NeuProNetConfig(FairseqDataclass):
     )
     grouping: ChoiceEnum(GROUPINGS) = field(
         default="in_batch",
-        metadata={"help": "whose profile embeddings are pooled in training: in_batch, those of the profile's clips in "
-                  "the batch; whole_split, of all its clips in the split, embedded once an epoch; none, the clip's "
-                  "own"},
-    )  # fmt: skip
+        metadata={
+            "help": "whose profile embeddings are pooled in training: in_batch, those of the profile's clips in "
+            "the batch; whole_split, of all its clips in the split, embedded once an epoch; none, the clip's "
+            "own"
+        },
+    )
     pooling: ChoiceEnum(list(POOLINGS)) = field(
         default="dot", metadata={"help": "how a clip's group is pooled; + joins the official flags"}
     )
@@ -91,14 +98,18 @@ class NeuProNetConfig(FairseqDataclass):
     freeze_backbone_updates: int = field(default=0, metadata={"help": "updates before the backbone moves"})
     freeze_profile_extractor_updates: int = field(
         default=0,
-        metadata={"help": "updates before the extractor moves; until then it hears a clip once where the clip is the "
-                  "same each time (no specaug, no random crop, fixed padding)"},
-    )  # fmt: skip
+        metadata={
+            "help": "updates before the extractor moves; until then it hears a clip once where the clip is the "
+            "same each time (no specaug, no random crop, fixed padding)"
+        },
+    )
     one_pass: bool = field(
         default=True,
-        metadata={"help": "the contrastive task uses the masked pass of the profile embeddings, with apply_mask; "
-                  "false: a pass of its own, as the official code, at twice the cost and the same expected gradient"},
-    )  # fmt: skip
+        metadata={
+            "help": "the contrastive task uses the masked pass of the profile embeddings, with apply_mask; "
+            "false: a pass of its own, as the official code, at twice the cost and the same expected gradient"
+        },
+    )
     gather_profiles: bool = field(
         default=False,
         metadata={"help": "in training with several processes, pool over the clips of a profile in all their batches"},
@@ -183,8 +194,10 @@ def _check_combination(cfg: NeuProNetConfig) -> None:
     if not cfg.two_views:
         for name in ("second_backbone", "second_backbone_path"):
             if cfg[name]:
-                raise InputError(f"model.{name}={cfg[name]}: without two views there is no second backbone; set "
-                                 "task.two_views=True, or leave it out")
+                raise InputError(
+                    f"model.{name}={cfg[name]}: without two views there is no second backbone; set "
+                    "task.two_views=True, or leave it out"
+                )
     if cfg.second_backbone == NO_BACKBONE:
         raise InputError("model.second_backbone=none: both views need a backbone; leave it out, or name another")
     if backbone == NO_BACKBONE and cfg.backbone_path:

@@ -25,9 +25,11 @@ class SpectrogramWav2Vec2Config(FairseqDataclass):
     n_mels: Optional[int] = field(default=None, metadata={"help": "mel bands; read from the manifest when unset"})
     conv_feature_layers: str = field(
         default="[(512, 5, 1, 2), (512, 5, 2, 2), (256, 5, 4, 2)]",
-        metadata={"help": "convolutions over time: a list of (dim, kernel, dilation, stride); lists, tuples, whole "
-                  "numbers, + and * are understood; a 3-tuple means stride 2"},
-    )  # fmt: skip
+        metadata={
+            "help": "convolutions over time: a list of (dim, kernel, dilation, stride); lists, tuples, whole "
+            "numbers, + and * are understood; a 3-tuple means stride 2"
+        },
+    )
     extractor_mode: ChoiceEnum(EXTRACTOR_MODES) = field(
         default="default", metadata={"help": "default: group norm after the first convolution; layer_norm: after each"}
     )
@@ -52,18 +54,22 @@ class SpectrogramWav2Vec2Config(FairseqDataclass):
     mask_length: int = field(default=10, metadata={"help": "steps of a span; a shorter clip takes its steps minus 1"})
     mask_selection: ChoiceEnum(SELECTIONS) = field(
         default="static",
-        metadata={"help": "lengths of spans: static, all mask_length; uniform, from mask_other to twice mask_length; "
-                  "normal, mean mask_length and deviation mask_other; poisson, mean mask_length"},
-    )  # fmt: skip
+        metadata={
+            "help": "lengths of spans: static, all mask_length; uniform, from mask_other to twice mask_length; "
+            "normal, mean mask_length and deviation mask_other; poisson, mean mask_length"
+        },
+    )
     mask_other: float = field(default=0.0, metadata={"help": "see mask_selection"})
     no_mask_overlap: bool = field(default=False, metadata={"help": "keep spans apart; those without room are left out"})
     mask_min_space: int = field(default=1, metadata={"help": "no_mask_overlap: unmasked steps between spans at least"})
     mask_dropout: float = field(default=0.0, metadata={"help": "share of a clip's masked steps that is unmasked again"})
     require_same_masks: bool = field(
         default=False,
-        metadata={"help": "unmask steps at random until the clips of a batch have equally many masked, and "
-                  "channels so; true in the official code"},
-    )  # fmt: skip
+        metadata={
+            "help": "unmask steps at random until the clips of a batch have equally many masked, and "
+            "channels so; true in the official code"
+        },
+    )
     mask_channel_prob: float = field(default=0.0, metadata={"help": "the same for spans of channels"})
     mask_channel_length: int = field(default=10, metadata={"help": "channels of a span"})
     mask_channel_selection: ChoiceEnum(SELECTIONS) = field(default="static", metadata={"help": "as mask_selection"})
@@ -75,7 +81,7 @@ class SpectrogramWav2Vec2Config(FairseqDataclass):
     mask_channel_before: bool = field(
         default=False,
         metadata={"help": "channels are masked before steps, so that a masked step has all of its channels"},
-    )  # fmt: skip
+    )
     num_negatives: int = field(default=20, metadata={"help": "negatives from the anchor's own clip"})
     cross_sample_negatives: int = field(
         default=80, metadata={"help": "negatives from clips of other profiles (of other clips without profiles)"}

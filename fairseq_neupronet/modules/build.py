@@ -50,14 +50,26 @@ def build_network(config, transformer: Callable[..., Backbone], kind: type[NeuPr
         )
         fusion = build_fusion(str(config.fusion), width, config.fusion_rank)
         head = build_head(
-            str(config.head), fusion.width, config.n_classes, config.clf_hidden_dim, config.clf_dropout_rate,
+            str(config.head),
+            fusion.width,
+            config.n_classes,
+            config.clf_hidden_dim,
+            config.clf_dropout_rate,
             fusion.branches,
-        )  # fmt: skip
+        )
         bank = ProfileBank(width) if str(config.grouping) == "whole_split" else None
     else:
         head = TwoHeads(width, config.n_classes) if config.two_views else build_head("linear", width, config.n_classes)
     return kind(
-        backbone, head, extractor, pooling, fusion,
-        config.freeze_backbone_updates, config.freeze_profile_extractor_updates, config.one_pass,
-        config.gather_profiles, str(config.grouping), bank,
-    )  # fmt: skip
+        backbone,
+        head,
+        extractor,
+        pooling,
+        fusion,
+        config.freeze_backbone_updates,
+        config.freeze_profile_extractor_updates,
+        config.one_pass,
+        config.gather_profiles,
+        str(config.grouping),
+        bank,
+    )

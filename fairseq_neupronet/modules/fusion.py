@@ -93,12 +93,15 @@ class TensorFusion(Fusion):
         super().__init__(embedding_width, rank)
         side = embedding_width + 1
         if rank < 0:
-            raise InputError(f"model.fusion_rank={rank}: give a whole number above 0, or leave it unset for the full "
-                             "outer product")
+            raise InputError(
+                f"model.fusion_rank={rank}: give a whole number above 0, or leave it unset for the full outer product"
+            )
         if rank == 0 and side**2 * self.width > _MOST_TENSOR_WEIGHTS:
-            raise InputError(f"model.fusion=tensor: the full outer product of embeddings of width {embedding_width} "
-                             f"takes {side**2 * self.width:,} weights; set model.fusion_rank (8, say), or a smaller "
-                             "model.decoder_embed_dim")
+            raise InputError(
+                f"model.fusion=tensor: the full outer product of embeddings of width {embedding_width} "
+                f"takes {side**2 * self.width:,} weights; set model.fusion_rank (8, say), or a smaller "
+                "model.decoder_embed_dim"
+            )
         self.rank = rank
         if rank == 0:
             self.linear = nn.Linear(side**2, self.width)

@@ -194,9 +194,7 @@ class ProfilePooling(nn.Module):
         function = POOLINGS[self.pooling]
         return self._pool(clip, profile, lambda *embeddings: function(*embeddings, same_profile, self.options))
 
-    def _pool(
-        self, clip: Tensor, profile: Tensor, pool: Callable[[Tensor, Tensor], Tensor]
-    ) -> tuple[Tensor, Tensor]:
+    def _pool(self, clip: Tensor, profile: Tensor, pool: Callable[[Tensor, Tensor], Tensor]) -> tuple[Tensor, Tensor]:
         dtype = clip.dtype
         # Softmax scores at temperature 1 and squared norms do not survive half precision.
         with torch.autocast(clip.device.type, enabled=False):

@@ -153,9 +153,7 @@ def _thinned(
     return mask & (keys.argsort(axis=1).argsort(axis=1) < kept[:, None])
 
 
-def channel_mask(
-    batch: int, channels: int, prob: float, length: int, rng: np.random.Generator, **shape
-) -> np.ndarray:
+def channel_mask(batch: int, channels: int, prob: float, length: int, rng: np.random.Generator, **shape) -> np.ndarray:
     """Draw span masks over channels, for each clip its own; ``shape``: further arguments of :func:`span_mask`.
 
     Returns:

@@ -32,8 +32,11 @@ def masters_kept(optimizer, frozen: Sequence[Tensor]) -> Iterator[None]:
     if not frozen or not hasattr(optimizer, "fp32_params"):
         yield
         return
-    kept = [(tensor, tensor.clone()) for pair in _masters_of(optimizer, {id(parameter) for parameter in frozen})
-            for tensor in pair]  # fmt: skip
+    kept = [
+        (tensor, tensor.clone())
+        for pair in _masters_of(optimizer, {id(parameter) for parameter in frozen})
+        for tensor in pair
+    ]
     yield
     with torch.no_grad():
         for tensor, value in kept:

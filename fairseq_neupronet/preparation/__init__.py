@@ -7,8 +7,15 @@ from fairseq_neupronet.files import sweep_temporaries
 from fairseq_neupronet.preparation.clips import Collection
 
 
-def prepare(collection: Collection, out, recipe, workers: int | None = None, progress: bool = True,
-            packed: bool = False, half: bool = False) -> list[str]:
+def prepare(
+    collection: Collection,
+    out,
+    recipe,
+    workers: int | None = None,
+    progress: bool = True,
+    packed: bool = False,
+    half: bool = False,
+) -> list[str]:
     """Compute the features of a collection and then write its manifests.
 
     A folder may be prepared again, also packed where it was loose and the other way round: features are kept.

@@ -82,13 +82,17 @@ class Collection:
                 if clip.key in paths and paths[clip.key] == clip.path:
                     raise InputError(f"{self.source}: {clip.path} is listed twice; take one of them out")
                 if clip.key in paths:
-                    raise InputError(f"{self.source}: {paths[clip.key]} and {clip.path} would share the features file "
-                                     f"{clip.key}.npy; rename one of them")
+                    raise InputError(
+                        f"{self.source}: {paths[clip.key]} and {clip.path} would share the features file "
+                        f"{clip.key}.npy; rename one of them"
+                    )
                 paths[clip.key] = clip.path
             counts = {split: Counter(clip.label for clip in partition if clip.split == split) for split in SPLITS}
             for split in SPLITS[1:]:
                 missing = [name for name in self.classes if counts[split][name] and not counts["train"][name]]
                 if missing:
                     where = f"{self.source}, {folder}" if folder else f"{self.source}"
-                    raise InputError(f"{where}: class {', '.join(missing)} is in {split} ({counts[split][missing[0]]} "
-                                     f"clips) but not in train; add training clips of it or take it out of {split}")
+                    raise InputError(
+                        f"{where}: class {', '.join(missing)} is in {split} ({counts[split][missing[0]]} "
+                        f"clips) but not in train; add training clips of it or take it out of {split}"
+                    )

@@ -11,8 +11,10 @@ from fairseq_neupronet.preparation.icbhi import SPLIT_FILE, read_icbhi
 from fairseq_neupronet.preparation.tables import read_rows, read_table
 
 _ROOT = ("--root", {"required": True, "metavar": "DIR", "help": "folder of the unpacked data set"})
-_ALLOW_MISSING = ("--allow-missing", {"action": "store_true",
-                                      "help": "leave out rows whose audio file is missing, and say how many"})
+_ALLOW_MISSING = (
+    "--allow-missing",
+    {"action": "store_true", "help": "leave out rows whose audio file is missing, and say how many"},
+)
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,18 @@ VOCALSOUND_CLASSES = {
 }
 
 # In the order of classID (UrbanSound8K_README.txt).
-URBANSOUND8K_CLASSES = ("air_conditioner", "car_horn", "children_playing", "dog_bark", "drilling", "engine_idling",
-                        "gun_shot", "jackhammer", "siren", "street_music")
+URBANSOUND8K_CLASSES = (
+    "air_conditioner",
+    "car_horn",
+    "children_playing",
+    "dog_bark",
+    "drilling",
+    "engine_idling",
+    "gun_shot",
+    "jackhammer",
+    "siren",
+    "street_music",
+)
 
 
 def read_vocalsound(root, train_speakers_every: int = 1, allow_missing: bool = False) -> Collection:
@@ -70,8 +82,10 @@ def read_vocalsound(root, train_speakers_every: int = 1, allow_missing: bool = F
         splits = {"train": "tr", "valid": "val", "test": "te"}
         clips = [clip for split, name in splits.items() for clip in _read_vocalsound_json(root, name, split)]
     else:
-        raise InputError(f"{root}: holds neither manifest.csv (VocalSound-1s) nor audio_16k/ and datafiles/ "
-                         "(the official release); point --root at the unpacked folder")
+        raise InputError(
+            f"{root}: holds neither manifest.csv (VocalSound-1s) nor audio_16k/ and datafiles/ "
+            "(the official release); point --root at the unpacked folder"
+        )
     clips, notes = _drop_missing(clips, source, allow_missing)
     if train_speakers_every < 1:
         raise InputError(f"--train-speakers-every {train_speakers_every}: give a whole number from 1 up")
@@ -79,8 +93,9 @@ def read_vocalsound(root, train_speakers_every: int = 1, allow_missing: bool = F
         speakers = sorted({clip.profile for clip in clips if clip.split == "train"})
         kept = set(speakers[::train_speakers_every])
         clips = [clip for clip in clips if clip.split != "train" or clip.profile in kept]
-        notes.append(f"kept {len(kept)} of {len(speakers)} training speakers (--train-speakers-every "
-                     f"{train_speakers_every})")
+        notes.append(
+            f"kept {len(kept)} of {len(speakers)} training speakers (--train-speakers-every {train_speakers_every})"
+        )
     return Collection(source, list(VOCALSOUND_CLASSES.values()), {"": clips}, notes)
 
 
@@ -90,20 +105,31 @@ def _read_vocalsound_json(root: Path, name: str, split: str) -> list[Clip]:
         entries = json.loads(path.read_text(encoding="utf-8"))["data"]
         rows = [(str(entry["wav"]), str(entry["labels"])) for entry in entries]
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); restore the split file of the official "
-                         "release") from error
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); restore the split file of the official release"
+        ) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: is not a split file of VocalSound (a list 'data' of entries with 'wav' and "
-                         "'labels'); restore it from the official release") from error
+        raise InputError(
+            f"{path}: is not a split file of VocalSound (a list 'data' of entries with 'wav' and "
+            "'labels'); restore it from the official release"
+        ) from error
     clips = []
     for number, (wav, label) in enumerate(rows, start=1):
         if label not in VOCALSOUND_CLASSES:
-            raise InputError(f"{path}, entry {number}: unknown label {label!r}; known ones: "
-                             f"{', '.join(VOCALSOUND_CLASSES)}")
+            raise InputError(
+                f"{path}, entry {number}: unknown label {label!r}; known ones: {', '.join(VOCALSOUND_CLASSES)}"
+            )
         # "wav" is a path on the authors' machine: only its last part means something here.
         file = wav.rsplit("/", 1)[-1]
-        clips.append(Clip(root / "audio_16k" / file, VOCALSOUND_CLASSES[label], file.split("_")[0], split,
-                          f"audio_16k/{Path(file).stem}"))
+        clips.append(
+            Clip(
+                root / "audio_16k" / file,
+                VOCALSOUND_CLASSES[label],
+                file.split("_")[0],
+                split,
+                f"audio_16k/{Path(file).stem}",
+            )
+        )
     return clips
 
 
@@ -133,8 +159,15 @@ def read_urbansound8k(root, allow_missing: bool = False) -> Collection:
         if class_id not in map(str, range(10)):
             raise InputError(f"{source}, line {line}: classID is {class_id!r}; give 0 to 9")
         file = row["slice_file_name"]
-        clips.append(Clip(root / "audio" / f"fold{fold}" / file, URBANSOUND8K_CLASSES[int(class_id)], row["fsID"],
-                          "train", f"fold{fold}/{Path(file).stem}"))
+        clips.append(
+            Clip(
+                root / "audio" / f"fold{fold}" / file,
+                URBANSOUND8K_CLASSES[int(class_id)],
+                row["fsID"],
+                "train",
+                f"fold{fold}/{Path(file).stem}",
+            )
+        )
         folds.append(int(fold))
     fold_of = {clip.key: fold for clip, fold in zip(clips, folds, strict=True)}
     clips, notes = _drop_missing(clips, source, allow_missing)
@@ -152,8 +185,10 @@ def _drop_missing(clips: list[Clip], source: Path, allow_missing: bool) -> tuple
     first = next(clip.path for clip in clips if not clip.path.is_file())
     missing = f"{len(clips) - len(found)} of {len(clips)} audio files"
     if not allow_missing or not found:
-        raise InputError(f"{source}: {missing} are missing, the first is {first}; restore them, or go on without "
-                         "them with --allow-missing")
+        raise InputError(
+            f"{source}: {missing} are missing, the first is {first}; restore them, or go on without "
+            "them with --allow-missing"
+        )
     return found, [f"left out {missing} that are missing, the first {first} (--allow-missing)"]
 
 
@@ -162,16 +197,35 @@ DATASETS = {
         help="your own audio: a CSV or TSV with the columns path, label, profile, split",
         recipe="official",
         read=read_table,
-        options=(("--metadata", {"required": True, "metavar": "CSV", "help":
-                 "the table; paths are relative to its folder, an empty profile is a group of one clip; a column "
-                 "recording keeps cuts of one recording apart under protocol enrol-n"}),),
+        options=(
+            (
+                "--metadata",
+                {
+                    "required": True,
+                    "metavar": "CSV",
+                    "help": "the table; paths are relative to its folder, an empty profile is a group of one clip; a "
+                    "column recording keeps cuts of one recording apart under protocol enrol-n",
+                },
+            ),
+        ),
     ),
     "vocalsound": Dataset(
         help="VocalSound, profile = speaker: the unpacked VocalSound-1s, or the official 16 kHz release",
         recipe="kaldi_fbank",
         read=read_vocalsound,
-        options=(_ROOT, ("--train-speakers-every", {"type": int, "default": 1, "metavar": "N", "help":
-                 "keep every N-th training speaker only, for cut-down runs (default: 1, all)"}), _ALLOW_MISSING),
+        options=(
+            _ROOT,
+            (
+                "--train-speakers-every",
+                {
+                    "type": int,
+                    "default": 1,
+                    "metavar": "N",
+                    "help": "keep every N-th training speaker only, for cut-down runs (default: 1, all)",
+                },
+            ),
+            _ALLOW_MISSING,
+        ),
     ),
     "urbansound8k": Dataset(
         help="UrbanSound8K, profile = Freesound id: fold01 ... fold10, each with train, valid and test",
@@ -183,12 +237,29 @@ DATASETS = {
         help="ICBHI 2017, a clip per respiratory cycle, profile = patient: the official split, validation from train",
         recipe="icbhi",
         read=read_icbhi,
-        options=(_ROOT, ("--split-file", {"metavar": "TXT", "help":
-                 f"the official split (default: {SPLIT_FILE} in --root)"}),
-                 ("--valid-share", {"type": float, "default": 0.2, "metavar": "SHARE", "help":
-                  "of the patients that lie in train only, as validation split (default: %(default)s; 0: none)"}),
-                 ("--seed", {"type": int, "default": 1, "metavar": "N", "help":
-                  "of the draw of these patients (default: %(default)s)"}),
-                 _ALLOW_MISSING),
+        options=(
+            _ROOT,
+            ("--split-file", {"metavar": "TXT", "help": f"the official split (default: {SPLIT_FILE} in --root)"}),
+            (
+                "--valid-share",
+                {
+                    "type": float,
+                    "default": 0.2,
+                    "metavar": "SHARE",
+                    "help": "of the patients that lie in train only, as validation split (default: %(default)s; 0: "
+                    "none)",
+                },
+            ),
+            (
+                "--seed",
+                {
+                    "type": int,
+                    "default": 1,
+                    "metavar": "N",
+                    "help": "of the draw of these patients (default: %(default)s)",
+                },
+            ),
+            _ALLOW_MISSING,
+        ),
     ),
 }

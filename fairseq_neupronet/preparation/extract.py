@@ -24,8 +24,9 @@ _IN_PROCESS_BELOW = 32  # clips for which starting workers (seconds, for the imp
 _FAILURES_SHOWN = 10
 
 
-def extract_clips(clips: list[Clip], features: Path, recipe: FeatureRecipe, workers: int | None = None,
-                  progress: bool = True) -> dict[str, Stored]:
+def extract_clips(
+    clips: list[Clip], features: Path, recipe: FeatureRecipe, workers: int | None = None, progress: bool = True
+) -> dict[str, Stored]:
     """Compute the features of all clips into ``features/<key>.npy``, (M, F) float32.
 
     Args:
@@ -53,8 +54,9 @@ def extract_clips(clips: list[Clip], features: Path, recipe: FeatureRecipe, work
     if failures:
         shown = "; ".join(failures[:_FAILURES_SHOWN])
         more = f"; and {len(failures) - _FAILURES_SHOWN} more" if len(failures) > _FAILURES_SHOWN else ""
-        raise InputError(f"{len(failures)} of {len(clips)} audio files cannot be used, so no manifest was written: "
-                         f"{shown}{more}")
+        raise InputError(
+            f"{len(failures)} of {len(clips)} audio files cannot be used, so no manifest was written: {shown}{more}"
+        )
     return stored
 
 
@@ -73,8 +75,10 @@ def _results(clips: list[Clip], features: Path, recipe: FeatureRecipe, workers: 
         try:
             yield from pool.map(work, clips, chunksize=chunk)
         except BrokenProcessPool as error:
-            raise InputError(f"{features}: a worker process was killed, probably for want of memory; run the same "
-                             "command again with --workers 1 (what is done is kept)") from error
+            raise InputError(
+                f"{features}: a worker process was killed, probably for want of memory; run the same "
+                "command again with --workers 1 (what is done is kept)"
+            ) from error
         finally:
             pool.shutdown(cancel_futures=True)
 

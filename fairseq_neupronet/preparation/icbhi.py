@@ -33,8 +33,9 @@ class Recording(NamedTuple):
         return self.name.split("_")[0]
 
 
-def read_icbhi(root, split_file=None, valid_share: float = 0.2, seed: int = 1, allow_missing: bool = False
-               ) -> Collection:
+def read_icbhi(
+    root, split_file=None, valid_share: float = 0.2, seed: int = 1, allow_missing: bool = False
+) -> Collection:
     """ICBHI 2017 in its official layout; a clip is a respiratory cycle, its profile the patient.
 
     The official split has no validation part: a share of the patients that lie in train only becomes it.
@@ -64,20 +65,34 @@ def read_icbhi(root, split_file=None, valid_share: float = 0.2, seed: int = 1, a
         split = "valid" if recording.patient in valid_patients else recording.split
         cycles, seconds = _read_cycles(folder / f"{recording.name}.txt", folder / f"{recording.name}.wav")
         for start, end, label in cycles:
-            clips.append(Clip(folder / f"{recording.name}.wav", label, recording.patient, split,
-                              f"{recording.name}/{start}-{end}", start, end, recording.name))
+            clips.append(
+                Clip(
+                    folder / f"{recording.name}.wav",
+                    label,
+                    recording.patient,
+                    split,
+                    f"{recording.name}/{start}-{end}",
+                    start,
+                    end,
+                    recording.name,
+                )
+            )
         cut += [end - seconds for _, end, _ in cycles if end > seconds]
     if cut:
-        notes.append(f"{len(cut)} of {len(clips)} cycles end after their recording, by {max(cut):.3f} s at most, and "
-                     "are cut there")
+        notes.append(
+            f"{len(cut)} of {len(clips)} cycles end after their recording, by {max(cut):.3f} s at most, and "
+            "are cut there"
+        )
     return Collection(source, list(ICBHI_CLASSES), {"": clips}, notes + drawn + missing)
 
 
 def _find_split_file(root: Path, folder: Path) -> Path:
     found = next((path / SPLIT_FILE for path in (root, folder) if (path / SPLIT_FILE).is_file()), None)
     if found is None:
-        raise InputError(f"{root}: holds no {SPLIT_FILE}, the official split; put the file from {_PAGE} there, or name "
-                         "it with --split-file")
+        raise InputError(
+            f"{root}: holds no {SPLIT_FILE}, the official split; put the file from {_PAGE} there, or name "
+            "it with --split-file"
+        )
     return found
 
 
@@ -98,22 +113,27 @@ def _read_split(source: Path) -> list[Recording]:
     return list(recordings.values())
 
 
-def _with_audio(recordings: list[Recording], folder: Path, source: Path, allow_missing: bool
-                ) -> tuple[list[Recording], list[str]]:
+def _with_audio(
+    recordings: list[Recording], folder: Path, source: Path, allow_missing: bool
+) -> tuple[list[Recording], list[str]]:
     """The recordings whose audio is there, and notes of what was left out."""
     audio = {path.stem for path in folder.glob("*.wav")}
     unlisted = sorted(audio - {recording.name for recording in recordings})
     if unlisted:
-        raise InputError(f"{folder / unlisted[0]}.wav: is not in {source} ({len(unlisted)} such recordings); add a "
-                         "line with its split, or move it elsewhere")
+        raise InputError(
+            f"{folder / unlisted[0]}.wav: is not in {source} ({len(unlisted)} such recordings); add a "
+            "line with its split, or move it elsewhere"
+        )
     found = [recording for recording in recordings if recording.name in audio]
     if len(found) == len(recordings):
         return found, []
     first = next(recording for recording in recordings if recording.name not in audio)
     count = f"{len(recordings) - len(found)} of {len(recordings)} recordings"
     if not allow_missing or not found:
-        raise InputError(f"{source}, line {first.line}: no recording {folder / first.name}.wav ({count} are missing); "
-                         "point --root at the unpacked recordings, or go on without them with --allow-missing")
+        raise InputError(
+            f"{source}, line {first.line}: no recording {folder / first.name}.wav ({count} are missing); "
+            "point --root at the unpacked recordings, or go on without them with --allow-missing"
+        )
     return found, [f"left out {count} that are missing, the first {first.name}.wav (--allow-missing)"]
 
 
@@ -123,8 +143,10 @@ def _shared_patients(recordings: list[Recording]) -> list[str]:
     if not shared:
         return []
     tested = sum(each.patient in shared and each.split == "test" for each in recordings)
-    return [f"official split: {len(shared)} of {len(patients['test'])} test patients lie in train as well "
-            f"({', '.join(shared)}), with {tested} test recordings; they are kept on both sides"]
+    return [
+        f"official split: {len(shared)} of {len(patients['test'])} test patients lie in train as well "
+        f"({', '.join(shared)}), with {tested} test recordings; they are kept on both sides"
+    ]
 
 
 def _draw_valid_patients(recordings: list[Recording], share: float, seed: int) -> tuple[set[str], list[str]]:
@@ -138,8 +160,10 @@ def _draw_valid_patients(recordings: list[Recording], share: float, seed: int) -
 
     count = min(max(1, round(share * len(candidates))), len(candidates) - 1)
     drawn = sorted(sorted(candidates, key=drawn_at)[:count])
-    return set(drawn), [f"validation: {count} of the {len(candidates)} patients that lie in train only, by seed "
-                        f"{seed}: {', '.join(drawn)}"]
+    return set(drawn), [
+        f"validation: {count} of the {len(candidates)} patients that lie in train only, by seed "
+        f"{seed}: {', '.join(drawn)}"
+    ]
 
 
 def _read_cycles(annotation: Path, audio: Path) -> tuple[list[tuple[float, float, str]], float]:
@@ -154,8 +178,10 @@ def _read_cycles(annotation: Path, audio: Path) -> tuple[list[tuple[float, float
         if (end - start) * rate < 1:
             raise InputError(f"{at}: the cycle ends at {end:g} s and starts at {start:g} s; correct them")
         if end > seconds + _SLACK or start >= seconds:
-            raise InputError(f"{at}: the cycle ends at {end:g} s, but {audio.name} lasts {seconds:.3f} s; correct the "
-                             "annotation, or restore the recording")
+            raise InputError(
+                f"{at}: the cycle ends at {end:g} s, but {audio.name} lasts {seconds:.3f} s; correct the "
+                "annotation, or restore the recording"
+            )
         if (start, end) in seen:
             raise InputError(f"{at}: the cycle is already in line {seen[start, end]}; take one of them out")
         seen[start, end] = line
@@ -183,8 +209,9 @@ def _length(audio: Path) -> tuple[float, int]:
         header = soundfile.info(str(audio))
     except (soundfile.SoundFileError, RuntimeError) as error:
         reason = " ".join(str(getattr(error, "error_string", error)).split()).rstrip(".")
-        raise InputError(f"{audio}: does not decode as audio ({reason}); restore it from the official release"
-                         ) from error
+        raise InputError(
+            f"{audio}: does not decode as audio ({reason}); restore it from the official release"
+        ) from error
     return header.frames / header.samplerate, header.samplerate
 
 
@@ -199,6 +226,8 @@ def _read_columns(path: Path, names: tuple[str, ...]) -> list[tuple[int, list[st
     rows = [(number, line.split()) for number, line in enumerate(lines, start=1) if line.strip()]
     for number, cells in rows:
         if len(cells) != len(names):
-            raise InputError(f"{path}, line {number}: {len(cells)} columns where {len(names)} are wanted "
-                             f"({', '.join(names)}); correct the line")
+            raise InputError(
+                f"{path}, line {number}: {len(cells)} columns where {len(names)} are wanted "
+                f"({', '.join(names)}); correct the line"
+            )
     return rows

@@ -33,8 +33,15 @@ def archive_of_each(collection: Collection) -> dict[str, str]:
     }
 
 
-def pack(store: FeatureStore, stored: dict[str, Stored], archives: dict[str, str], half: bool, manifests: list[Path],
-         started: int, progress: bool = True) -> dict[str, Stored]:
+def pack(
+    store: FeatureStore,
+    stored: dict[str, Stored],
+    archives: dict[str, str],
+    half: bool,
+    manifests: list[Path],
+    started: int,
+    progress: bool = True,
+) -> dict[str, Stored]:
     """Write the zips that are missing or out of date.
 
     Args:
@@ -67,8 +74,15 @@ def pack(store: FeatureStore, stored: dict[str, Stored], archives: dict[str, str
     return stored
 
 
-def _write_archive(store: FeatureStore, archive: str, stored: dict[str, Stored], half: bool, manifests: list[Path],
-                   started: int, progress: bool) -> dict[str, Stored]:
+def _write_archive(
+    store: FeatureStore,
+    archive: str,
+    stored: dict[str, Stored],
+    half: bool,
+    manifests: list[Path],
+    started: int,
+    progress: bool,
+) -> dict[str, Stored]:
     target = store.features / archive
     for leftover in target.parent.glob(f".{archive}.*.tmp"):  # of a run that was killed
         leftover.unlink(missing_ok=True)
@@ -105,8 +119,9 @@ def _halved(data: bytes, target: Path, name: str) -> bytes:
     with np.errstate(over="ignore"):  # refused in the next line
         half = array.astype(np.float16)
     if not np.isfinite(half).all():
-        raise InputError(f"{target}: {name} reaches {np.abs(array).max():g}, more than half precision holds; leave out "
-                         "--float16")
+        raise InputError(
+            f"{target}: {name} reaches {np.abs(array).max():g}, more than half precision holds; leave out --float16"
+        )
     stream = io.BytesIO()
     np.save(stream, half)
     return stream.getvalue()

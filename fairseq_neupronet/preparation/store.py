@@ -48,13 +48,17 @@ def claim(features: Path, recipe: FeatureRecipe) -> None:
         archives = (features / name for name in ARCHIVES)
         foreign = next(features.rglob("*.npy"), None) or next(filter(Path.exists, archives), None)
         if foreign is not None:
-            raise InputError(f"{features}: holds features ({foreign.name}, …) but no recipe.yaml that says how they "
-                             "were computed; choose another --out, or delete that folder")
+            raise InputError(
+                f"{features}: holds features ({foreign.name}, …) but no recipe.yaml that says how they "
+                "were computed; choose another --out, or delete that folder"
+            )
         recipe.save(features)
     elif stored != recipe:
-        raise InputError(f"{features}: holds features of another recipe ({stored.describe()}) than the one asked for "
-                         f"({recipe.describe()}), which differs in {stored.difference(recipe)}; choose another --out, "
-                         "or delete that folder")
+        raise InputError(
+            f"{features}: holds features of another recipe ({stored.describe()}) than the one asked for "
+            f"({recipe.describe()}), which differs in {stored.difference(recipe)}; choose another --out, "
+            "or delete that folder"
+        )
 
 
 class FeatureStore(contextlib.ExitStack):
@@ -103,8 +107,10 @@ class FeatureStore(contextlib.ExitStack):
         stored = {key: each for key, each in found if each}
         halved = next((each.place.archive for each in stored.values() if each.half), None)
         if halved and not self._half:
-            raise InputError(f"{self.features / halved}: holds features at half precision, from which full precision "
-                             "cannot be made; go on with --packed --float16, or choose another --out")
+            raise InputError(
+                f"{self.features / halved}: holds features at half precision, from which full precision "
+                "cannot be made; go on with --packed --float16, or choose another --out"
+            )
         return stored
 
     def _find(self, clip: Clip, archive: str | None) -> Stored | None:

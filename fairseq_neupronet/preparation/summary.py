@@ -48,17 +48,23 @@ def _warnings(groups, classes) -> list[str]:
     in_splits = Counter(profile for profiles in groups.values() for profile in profiles)
     shared = [profile for profile, count in in_splits.items() if count > 1]
     if shared:
-        warnings.append(f"{len(shared)} of {len(in_splits)} profiles lie in two splits or more (e.g. {shared[0]}): "
-                        "training has heard sources that it is tested on")
+        warnings.append(
+            f"{len(shared)} of {len(in_splits)} profiles lie in two splits or more (e.g. {shared[0]}): "
+            "training has heard sources that it is tested on"
+        )
     several = [counts for profiles in groups.values() for counts in profiles.values() if counts.total() > 1]
     pure = sum(len(counts) == 1 for counts in several)
     if pure:
-        warnings.append(f"{pure} of {len(several)} profiles with two clips or more hold one class only: whoever sees "
-                        "the group can vote; compare with the controls majority vote and mean probability")
+        warnings.append(
+            f"{pure} of {len(several)} profiles with two clips or more hold one class only: whoever sees "
+            "the group can vote; compare with the controls majority vote and mean probability"
+        )
     balanced = [counts for counts in several if len(counts) == len(classes) > 1 and len(set(counts.values())) == 1]
     if balanced:
         single = sum(counts.total() == len(classes) for counts in balanced)
-        warnings.append(f"{len(balanced)} of {len(several)} profiles with two clips or more hold each class equally "
-                        f"often ({single} of them one clip of each class): whoever sees the group can deal the labels "
-                        "out; compare with the controls balanced assignment and profile-centred logits")
+        warnings.append(
+            f"{len(balanced)} of {len(several)} profiles with two clips or more hold each class equally "
+            f"often ({single} of them one clip of each class): whoever sees the group can deal the labels "
+            "out; compare with the controls balanced assignment and profile-centred logits"
+        )
     return warnings

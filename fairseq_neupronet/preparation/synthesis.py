@@ -115,9 +115,14 @@ def synthesize(out, seed: int = 1, n_profiles: int = 30, clips_per_class: int = 
 def _draw_source(random: np.random.Generator) -> _Source:
     resonances = np.stack([random.uniform(-2.5, 2.5, 3), random.uniform(0.2, 0.6, 3), random.uniform(-16, 16, 3)], 1)
     return _Source(
-        pitch=random.uniform(-0.6, 0.6), tilt=random.uniform(-8, 8), resonances=resonances,
-        reverberation=random.uniform(0.1, 0.9), wet=random.uniform(0.0, 0.8), noise=random.uniform(5, 35),
-        noise_tilt=random.uniform(-6, 0), gain=random.uniform(-24, 0),
+        pitch=random.uniform(-0.6, 0.6),
+        tilt=random.uniform(-8, 8),
+        resonances=resonances,
+        reverberation=random.uniform(0.1, 0.9),
+        wet=random.uniform(0.0, 0.8),
+        noise=random.uniform(5, 35),
+        noise_tilt=random.uniform(-6, 0),
+        gain=random.uniform(-24, 0),
     )
 
 

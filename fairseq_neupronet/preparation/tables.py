@@ -10,8 +10,16 @@ from fairseq_neupronet.preparation.clips import Clip, Collection
 
 COLUMNS = ("path", "label", "profile", "split")
 RECORDING = "recording"
-SPLIT_NAMES = {"train": "train", "tr": "train", "valid": "valid", "val": "valid", "validation": "valid",
-               "dev": "valid", "test": "test", "te": "test"}
+SPLIT_NAMES = {
+    "train": "train",
+    "tr": "train",
+    "valid": "valid",
+    "val": "valid",
+    "validation": "valid",
+    "dev": "valid",
+    "test": "test",
+    "te": "test",
+}
 
 
 def read_rows(path, columns, optional=()) -> list[tuple[int, dict[str, str]]]:
@@ -41,24 +49,31 @@ def read_rows(path, columns, optional=()) -> list[tuple[int, dict[str, str]]]:
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: is not a UTF-8 CSV table ({error}); save it as one") from error
     if not lines:
-        raise InputError(f"{path}: is empty; write a header line with the columns {','.join(columns)} and a row per "
-                         "clip")
+        raise InputError(
+            f"{path}: is empty; write a header line with the columns {','.join(columns)} and a row per clip"
+        )
     header = [name.strip() for name in lines[0][1]]
     missing = [name for name in columns if name not in header]
     if missing:
-        raise InputError(f"{path}, line {lines[0][0]}: no column {', '.join(missing)} in the header "
-                         f"({', '.join(header)}); add it")
+        raise InputError(
+            f"{path}, line {lines[0][0]}: no column {', '.join(missing)} in the header ({', '.join(header)}); add it"
+        )
     twice = [name for name in (*columns, *optional) if header.count(name) > 1]
     if twice:
-        raise InputError(f"{path}, line {lines[0][0]}: column {', '.join(twice)} is more than once in the header "
-                         f"({', '.join(header)}); rename one")
+        raise InputError(
+            f"{path}, line {lines[0][0]}: column {', '.join(twice)} is more than once in the header "
+            f"({', '.join(header)}); rename one"
+        )
     rows = []
     for line, cells in lines[1:]:
         if len(cells) != len(header):
-            raise InputError(f"{path}, line {line}: {len(cells)} cells where the header has {len(header)}; correct "
-                             "the row (quote cells that hold the separator)")
-        row = {name: cell.strip() for name, cell in zip(header, cells, strict=True)
-               if name in columns or name in optional}
+            raise InputError(
+                f"{path}, line {line}: {len(cells)} cells where the header has {len(header)}; correct "
+                "the row (quote cells that hold the separator)"
+            )
+        row = {
+            name: cell.strip() for name, cell in zip(header, cells, strict=True) if name in columns or name in optional
+        }
         for name, cell in row.items():
             if any(character in cell for character in "\t\r\n"):
                 raise InputError(f"{path}, line {line}: {name} holds a tab or a line break; take it out")
@@ -101,16 +116,27 @@ def read_table(metadata, classes: list[str] | None = None, must_exist: bool = Tr
             raise InputError(f"{at}: no audio file {path}; correct the path (relative to the table's folder)")
         label = "_".join(row["label"].split())
         if originals.setdefault(label, row["label"]) != row["label"]:
-            raise InputError(f"{at}: label {row['label']!r} and {originals[label]!r} are one class {label!r} to "
-                             "fairseq, whose labels hold no whitespace; rename one")
+            raise InputError(
+                f"{at}: label {row['label']!r} and {originals[label]!r} are one class {label!r} to "
+                "fairseq, whose labels hold no whitespace; rename one"
+            )
         if classes is not None and label not in classes:
             raise InputError(f"{at}: unknown label {label!r}; known ones: {', '.join(classes)}")
         if row["profile"].startswith("clip:"):
-            raise InputError(f"{at}: profile {row['profile']!r} begins with 'clip:', which stands for an empty "
-                             "profile; rename it")
+            raise InputError(
+                f"{at}: profile {row['profile']!r} begins with 'clip:', which stands for an empty profile; rename it"
+            )
         # Parts that lead out of the table's folder would lead out of the features folder too.
         parts = [part for part in Path(relative).with_suffix("").parts if part not in ("..", Path(relative).anchor)]
-        clips.append(Clip(path, label, row["profile"] or f"clip:{relative}", SPLIT_NAMES[row["split"].lower()],
-                          "/".join(parts), recording=row.get(RECORDING)))
+        clips.append(
+            Clip(
+                path,
+                label,
+                row["profile"] or f"clip:{relative}",
+                SPLIT_NAMES[row["split"].lower()],
+                "/".join(parts),
+                recording=row.get(RECORDING),
+            )
+        )
     notes = [f"label {original!r} is written {label!r}" for label, original in originals.items() if label != original]
     return Collection(metadata, classes or sorted(originals), {"": clips}, notes)

@@ -68,8 +68,11 @@ def accuracy_by_enrolment(source: Source, dataset: str) -> Figure | None:
     subset = source.subset(dataset)
     figure, axes = plt.subplots(figsize=(7, 4.2))
     for number, model in enumerate(source.models(dataset)):
-        points = [(place, *_with_interval(source, (dataset, model, subset, name), means))
-                  for place, name in enumerate(protocols) if means.get((dataset, model, subset, name)) is not None]
+        points = [
+            (place, *_with_interval(source, (dataset, model, subset, name), means))
+            for place, name in enumerate(protocols)
+            if means.get((dataset, model, subset, name)) is not None
+        ]
         if points:
             x, y, low, high = np.array(points).T
             colour = COLOURS[number % len(COLOURS)]
@@ -78,8 +81,11 @@ def accuracy_by_enrolment(source: Source, dataset: str) -> Figure | None:
     sizes = [group_size(name)[0] for name in protocols]
     labels = ["all" if name == "full" else str(size) for name, size in zip(protocols, sizes, strict=True)]
     axes.set_xticks(range(len(protocols)), labels)
-    axes.set(xlabel="other clips of the profile in the group", ylabel="accuracy",
-             title=f"{dataset}, {subset}: accuracy by enrolled clips")  # fmt: skip
+    axes.set(
+        xlabel="other clips of the profile in the group",
+        ylabel="accuracy",
+        title=f"{dataset}, {subset}: accuracy by enrolled clips",
+    )
     axes.grid(alpha=0.3)
     axes.legend(bbox_to_anchor=(1.01, 1), loc="upper left", frameon=False)
     return figure
@@ -100,8 +106,10 @@ def gain_by_profile_size(source: Source, dataset: str) -> Figure | None:
     drawn = False
     names, counts = np.unique(theirs.profile, return_counts=True)
     classes = _size_classes(counts)
-    class_of = {name: next(place for place, (_, high) in enumerate(classes) if count <= high)
-                for name, count in zip(names, counts, strict=True)}  # fmt: skip
+    class_of = {
+        name: next(place for place, (_, high) in enumerate(classes) if count <= high)
+        for name, count in zip(names, counts, strict=True)
+    }
     for number, model in enumerate(models, start=1):
         ours = source.scored((dataset, model, subset, protocol))
         points = [] if ours is None else _gains(*paired(ours, theirs), class_of)
@@ -116,8 +124,11 @@ def gain_by_profile_size(source: Source, dataset: str) -> Figure | None:
     labels = [f"{low}–{high}" if low < high else str(low) for low, high in classes]
     axes.axhline(0, color="black", lw=0.8)
     axes.set_xticks(range(len(labels)), labels)
-    axes.set(xlabel="clips of the profile", ylabel=f"accuracy − {source.reference}",
-             title=f"{dataset}, {subset}, {protocol}: gain by clips of a profile")  # fmt: skip
+    axes.set(
+        xlabel="clips of the profile",
+        ylabel=f"accuracy − {source.reference}",
+        title=f"{dataset}, {subset}, {protocol}: gain by clips of a profile",
+    )
     axes.grid(axis="y", alpha=0.3)
     axes.legend(bbox_to_anchor=(1.01, 1), loc="upper left", frameon=False)
     return figure
@@ -131,10 +142,13 @@ def _gains(
     sizes, sums = np.bincount(codes), np.bincount(codes, weights=correct - reference)
     places = np.array([class_of[name] for name in names], np.int64)
     return [
-        (int(place), sums[places == place].sum() / sizes[places == place].sum(),
-         *bootstrap_interval(sums[places == place], sizes[places == place]))
+        (
+            int(place),
+            sums[places == place].sum() / sizes[places == place].sum(),
+            *bootstrap_interval(sums[places == place], sizes[places == place]),
+        )
         for place in np.unique(places)
-    ]  # fmt: skip
+    ]
 
 
 def _size_classes(sizes: np.ndarray) -> list[tuple[int, int]]:
@@ -169,8 +183,15 @@ def confusion_matrices(source: Source, dataset: str) -> Figure | None:
         panel.imshow(share, cmap="Blues", vmin=0, vmax=1)
         for row, column in np.ndindex(*share.shape):
             if share[row, column] >= 0.005:
-                panel.text(column, row, f"{100 * share[row, column]:.0f}", ha="center", va="center", fontsize=8,
-                           color="white" if share[row, column] > 0.5 else "black")  # fmt: skip
+                panel.text(
+                    column,
+                    row,
+                    f"{100 * share[row, column]:.0f}",
+                    ha="center",
+                    va="center",
+                    fontsize=8,
+                    color="white" if share[row, column] > 0.5 else "black",
+                )
         panel.set_xticks(range(n_classes), classes, rotation=60, ha="right", fontsize=8)
         panel.set_yticks(range(n_classes), classes if number % n_columns == 0 else [], fontsize=8)
         panel.set_title(model)

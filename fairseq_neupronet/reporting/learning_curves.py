@@ -11,8 +11,11 @@ from fairseq_neupronet.reporting.source import Source
 
 _EPOCH = re.compile(r"\[(train|valid)\]\[INFO\] - epoch (\d+) \|(.*)")
 _NUMBER = re.compile(r"(\w+) (-?[\d.]+(?:e-?\d+)?)(?: \||$)")
-_CURVES = (("train", "loss", "training loss"), ("valid", "loss", "validation loss"),
-           ("valid", "accuracy", "validation accuracy"))  # fmt: skip
+_CURVES = (
+    ("train", "loss", "training loss"),
+    ("valid", "loss", "validation loss"),
+    ("valid", "accuracy", "validation accuracy"),
+)
 
 
 def read_curves(log: Path) -> dict[tuple[str, str], dict[int, float]]:

@@ -20,9 +20,12 @@ figcaption, .note { color: #555; }
 
 
 def html_page(
-    title: str, note: str, table: Sequence[Sequence[str]], figures: Sequence[tuple[str, str, Path]],
+    title: str,
+    note: str,
+    table: Sequence[Sequence[str]],
+    figures: Sequence[tuple[str, str, Path]],
     settings: Sequence[tuple[str, str]],
-) -> str:  # fmt: skip
+) -> str:
     """Write the page.
 
     Args:
@@ -33,16 +36,26 @@ def html_page(
         settings: (name, value) of what made the results.
     """
     parts = [
-        "<!DOCTYPE html>", '<html lang="en">', '<head><meta charset="utf-8">',
+        "<!DOCTYPE html>",
+        '<html lang="en">',
+        '<head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{html.escape(title)}</title>", f"<style>{_STYLE}</style></head>", "<body>",
-        f"<h1>{html.escape(title)}</h1>", _table(table[0], table[1:]), f'<p class="note">{html.escape(note)}</p>',
-    ]  # fmt: skip
+        f"<title>{html.escape(title)}</title>",
+        f"<style>{_STYLE}</style></head>",
+        "<body>",
+        f"<h1>{html.escape(title)}</h1>",
+        _table(table[0], table[1:]),
+        f'<p class="note">{html.escape(note)}</p>',
+    ]
     for heading, caption, path in figures:
         data = base64.b64encode(path.read_bytes()).decode("ascii")
-        parts += [f"<h2>{html.escape(heading)}</h2>", "<figure>",
-                  f'<img alt="{html.escape(heading)}" src="data:image/png;base64,{data}">',
-                  f"<figcaption>{html.escape(caption)}</figcaption>", "</figure>"]  # fmt: skip
+        parts += [
+            f"<h2>{html.escape(heading)}</h2>",
+            "<figure>",
+            f'<img alt="{html.escape(heading)}" src="data:image/png;base64,{data}">',
+            f"<figcaption>{html.escape(caption)}</figcaption>",
+            "</figure>",
+        ]
     parts += ["<h2>What made these results</h2>", _table(("", ""), settings), "</body></html>"]
     return "\n".join(parts) + "\n"
 
@@ -52,5 +65,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         return "".join(f"<{kind}>{html.escape(field)}</{kind}>" for field in fields)
 
     body = "\n".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
-    return (f'<div class="wide"><table><thead><tr>{cells("th", header)}</tr></thead>\n<tbody>\n{body}\n'
-            "</tbody></table></div>")  # fmt: skip
+    return (
+        f'<div class="wide"><table><thead><tr>{cells("th", header)}</tr></thead>\n<tbody>\n{body}\n'
+        "</tbody></table></div>"
+    )

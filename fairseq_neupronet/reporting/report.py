@@ -12,15 +12,15 @@ from fairseq_neupronet.reporting.tables import latex, markdown
 _DPI = 130
 _CAPTIONS = {
     "accuracy_by_protocol": "Mean over folds and seeds; bars: 95 % interval of a bootstrap over profiles, or the "
-                            "standard deviation over cells where there are no predictions.",
+    "standard deviation over cells where there are no predictions.",
     "accuracy_by_enrolment": "How many other clips of the profile a clip is classified with; shaded: 95 % interval of "
-                             "a bootstrap over profiles.",
+    "a bootstrap over profiles.",
     "gain_by_profile_size": "Profiles grouped by their clips; bars: 95 % interval of a bootstrap over profiles.",
     "confusion": "Sums over folds and seeds.",
     "learning": "A thin line a cell, a thick one their mean.",
     "tsne": "One cell. Above, colours are classes; below, the profiles of most clips.",
     "attention": "One cell: how much each clip (row) takes from the clips of its profile (columns), ordered by class.",
-}  # fmt: skip
+}
 
 
 def write_report(
@@ -77,14 +77,19 @@ def _untested(source: Source) -> str:
     datasets = {one.dataset for one in references}
     rows = {(one.dataset, one.subset, one.protocol) for one in references}
     missing = dict.fromkeys(
-        f"{one.dataset} {one.variant}" for one in source.summaries
-        if one.comparison is None and one.variant != source.reference and "+" not in one.variant
+        f"{one.dataset} {one.variant}"
+        for one in source.summaries
+        if one.comparison is None
+        and one.variant != source.reference
+        and "+" not in one.variant
         and (one.dataset not in datasets or (one.dataset, one.subset, one.protocol) in rows)
-    )  # fmt: skip
+    )
     if not missing:
         return ""
-    return (f"not tested against {source.reference}: {', '.join(missing)}; a test of {source.metric} takes the "
-            "predictions of every cell of both in cells/, or for accuracy the counts of every cell in by_profile.csv")
+    return (
+        f"not tested against {source.reference}: {', '.join(missing)}; a test of {source.metric} takes the "
+        "predictions of every cell of both in cells/, or for accuracy the counts of every cell in by_profile.csv"
+    )
 
 
 def _figures(source: Source) -> list:
@@ -117,7 +122,14 @@ def _settings(source: Source) -> list[tuple[str, str]]:
     def distinct(column):
         return ", ".join(dict.fromkeys(row[column] for row in source.rows))
 
-    seconds = {(row["dataset"], row["variant"].split("+")[0], row["fold"], row["seed"]): float(row["seconds"] or 0)
-               for row in source.rows}  # fmt: skip
-    return [("version", distinct("version")), ("folds", distinct("fold")), ("seeds", distinct("seed")),
-            ("cells", str(len(seconds))), ("hours of all cells", f"{sum(seconds.values()) / 3600:.2f}")]  # fmt: skip
+    seconds = {
+        (row["dataset"], row["variant"].split("+")[0], row["fold"], row["seed"]): float(row["seconds"] or 0)
+        for row in source.rows
+    }
+    return [
+        ("version", distinct("version")),
+        ("folds", distinct("fold")),
+        ("seeds", distinct("seed")),
+        ("cells", str(len(seconds))),
+        ("hours of all cells", f"{sum(seconds.values()) / 3600:.2f}"),
+    ]

@@ -45,8 +45,9 @@ class Source:
             raise InputError(f"{results}: has no rows; let neupronet benchmark finish a cell first")
         variants = list(dict.fromkeys(row["variant"] for row in rows))
         if reference is not None and reference not in variants:
-            raise InputError(f"--reference {reference}: there is no such variant in {results}; known are "
-                             f"{', '.join(variants)}")
+            raise InputError(
+                f"--reference {reference}: there is no such variant in {results}; known are {', '.join(variants)}"
+            )
         return cls(results, reference or ("base" if "base" in variants else variants[0]), metric)
 
     @cached_property
@@ -102,8 +103,13 @@ class Source:
                     except ValueError as error:
                         raise InputError(f"{path}: is damaged ({error}); run the cell again") from None
                     arrays.pop("path", None)
-                    return Embeddings(f"fold {fold}, seed {seed}, {protocol}", protocol, self._classes(path), arrays,
-                                      self._config(dataset, variant, fold, seed))  # fmt: skip
+                    return Embeddings(
+                        f"fold {fold}, seed {seed}, {protocol}",
+                        protocol,
+                        self._classes(path),
+                        arrays,
+                        self._config(dataset, variant, fold, seed),
+                    )
         return None
 
     def logs(self, dataset: str, variant: str) -> Iterator[tuple[str, str, Path]]:

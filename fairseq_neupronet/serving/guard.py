@@ -12,12 +12,15 @@ _GET = re.compile(
 _POST = re.compile(r"/gradio_api/(upload|queue/join|cancel|reset/?)")
 _HEADERS = [
     # Nothing from other hosts, whatever a library's page asks for.
-    (b"content-security-policy", b"default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; object-src 'none'; "
-                                 b"base-uri 'self'; form-action 'self'; frame-ancestors 'none'"),
+    (
+        b"content-security-policy",
+        b"default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; object-src 'none'; "
+        b"base-uri 'self'; form-action 'self'; frame-ancestors 'none'",
+    ),
     (b"referrer-policy", b"no-referrer"),
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store"),
-]  # fmt: skip
+]
 _FORM = 0.1  # megabytes of a form around its files
 
 
@@ -69,8 +72,10 @@ class Guard:
                 return 411, "say how long the upload is"
             has = int(length) / MEGABYTE
             if has > self.megabytes + _FORM:
-                return 413, (f"the upload has {has:.1f} MB, and this page takes {self.megabytes:g}; cut the recording, "
-                             "or use neupronet predict")
+                return 413, (
+                    f"the upload has {has:.1f} MB, and this page takes {self.megabytes:g}; cut the recording, "
+                    "or use neupronet predict"
+                )
         return None
 
 

@@ -37,20 +37,27 @@ def make_page(session: Session) -> gradio.Blocks:
         recording = gradio.State(None, time_to_live=_STATE_SECONDS)
         with gradio.Row():
             with gradio.Column(scale=2):
-                clip = gradio.Audio(label="A clip: drop or record it", sources=["upload", "microphone"],
-                                    type="filepath", editable=False, elem_id="clip")
+                clip = gradio.Audio(
+                    label="A clip: drop or record it",
+                    sources=["upload", "microphone"],
+                    type="filepath",
+                    editable=False,
+                    elem_id="clip",
+                )
                 if session.why_no_profiles:
                     gradio.HTML(_said(f"No profiles: {session.why_no_profiles}"), elem_id="no_profiles")
                     profile = gradio.State(_NOBODY)
                 else:
-                    profile = gradio.Dropdown(_choices(session), value=_NOBODY, label="Whose clip is it?",
-                                              elem_id="profile")
+                    profile = gradio.Dropdown(
+                        _choices(session), value=_NOBODY, label="Whose clip is it?", elem_id="profile"
+                    )
                     enrolment = _Enrolment(session)
             with gradio.Column(scale=3):
                 said = gradio.HTML(_said("No clip yet."), elem_id="said")
                 probabilities = gradio.Label(label="Class probabilities", num_top_classes=10, elem_id="probabilities")
-                window = gradio.Slider(1, 2, value=1, step=1, label="Window shown below", visible=False,
-                                       elem_id="window")
+                window = gradio.Slider(
+                    1, 2, value=1, step=1, label="Window shown below", visible=False, elem_id="window"
+                )
                 picture = gradio.HTML(elem_classes="picture", elem_id="picture")
         results = [said, probabilities, window, picture]
 
@@ -62,8 +69,13 @@ def make_page(session: Session) -> gradio.Blocks:
             except InputError as error:
                 return [_said(str(error), wrong=True), None, gradio.Slider(visible=False), ""]
             n_windows = len(found.prediction.times)
-            slider = gradio.Slider(1, max(2, n_windows), value=int(number), visible=n_windows > 1,
-                                   label=f"Which of {n_windows} windows is shown below")
+            slider = gradio.Slider(
+                1,
+                max(2, n_windows),
+                value=int(number),
+                visible=n_windows > 1,
+                label=f"Which of {n_windows} windows is shown below",
+            )
             shown = dict(zip(found.prediction.classes, found.prediction.probabilities.tolist(), strict=True))
             return [_verdict(heard, found), shown, slider, _picture(found)]
 
@@ -81,8 +93,9 @@ def make_page(session: Session) -> gradio.Blocks:
         if not session.why_no_profiles:
             profile.input(answer, [recording, profile, window], results, **_CALL)
             page.load(enrolment.refresh, None, [enrolment.known, profile], **_CALL)
-            enrolment.connect(recording, profile, lambda event: event.then(
-                answer, [recording, profile, window], results, **_CALL))  # fmt: skip
+            enrolment.connect(
+                recording, profile, lambda event: event.then(answer, [recording, profile, window], results, **_CALL)
+            )
     return page
 
 
@@ -103,8 +116,9 @@ class _Enrolment:
         """Let the buttons work; the clip is answered anew after each of them."""
         told = [self.outcome, self.known, profile]
         then_answer(self.from_clip.click(self._enrol_clip, [self.name, recording, profile], told, **_CALL))
-        then_answer(self.files.upload(self._enrol_files, [self.name, self.files, profile], [self.files, *told],
-                                      **_CALL))  # fmt: skip
+        then_answer(
+            self.files.upload(self._enrol_files, [self.name, self.files, profile], [self.files, *told], **_CALL)
+        )
         then_answer(self.forget.click(self._forget, [self.name, profile], told, **_CALL))
 
     def refresh(self, chosen: str = _NOBODY) -> list:
@@ -158,9 +172,11 @@ def _said(sentence: str, wrong: bool = False) -> str:
 
 def _verdict(heard: Recording, found: Answer) -> str:
     prediction = found.prediction
-    text = (f'<b class="label">{html.escape(prediction.label)}</b> {prediction.probability:.3f}, '
-            f"{html.escape(heard.name)}, {heard.seconds:.2f} s, "
-            + (f"with profile <b>{html.escape(prediction.profile)}</b>" if found.alone else "heard alone"))
+    text = (
+        f'<b class="label">{html.escape(prediction.label)}</b> {prediction.probability:.3f}, '
+        f"{html.escape(heard.name)}, {heard.seconds:.2f} s, "
+        + (f"with profile <b>{html.escape(prediction.profile)}</b>" if found.alone else "heard alone")
+    )
     if found.alone:
         text += f"<br>Heard alone: {html.escape(found.alone.label)} {found.alone.probability:.3f}"
     sound = base64.b64encode(heard.as_wav()).decode()
@@ -176,8 +192,9 @@ def _picture(found: Answer) -> str:
 def _profiles(session: Session) -> str:
     if not session.profiles:
         return "<p>No profile is enrolled.</p>"
-    rows = "".join(f"<tr><td>{html.escape(name)}</td><td>{n_clips}</td></tr>"
-                   for name, n_clips in session.profiles.items())
+    rows = "".join(
+        f"<tr><td>{html.escape(name)}</td><td>{n_clips}</td></tr>" for name, n_clips in session.profiles.items()
+    )
     return f'<table class="profiles"><tr><th>profile</th><th>clips</th></tr>{rows}</table>'
 
 

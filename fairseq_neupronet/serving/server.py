@@ -39,8 +39,9 @@ def listen(host: str, port: int) -> socket.socket:
             return listener
     except OSError as error:
         reason = error.strerror or error
-        raise InputError(f"--host {host} --port {port}: cannot be listened at ({reason}); give another port, or stop "
-                         "what has it") from None
+        raise InputError(
+            f"--host {host} --port {port}: cannot be listened at ({reason}); give another port, or stop what has it"
+        ) from None
 
 
 def is_loopback(host: str) -> bool:
@@ -61,8 +62,9 @@ def serve(session: Session, listener: socket.socket, host: str) -> None:
     """
     with tempfile.TemporaryDirectory(prefix="neupronet-") as folder:
         # gradio reads them when it is imported.
-        os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED="False", HF_HUB_OFFLINE="1",
-                          HF_HUB_DISABLE_TELEMETRY="1")
+        os.environ.update(
+            GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED="False", HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1"
+        )
         tempfile.tempdir = folder  # whatever else writes there is gone with it
         import fastapi
         import gradio
@@ -73,10 +75,19 @@ def serve(session: Session, listener: socket.socket, host: str) -> None:
         app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
         megabytes = session.limits.megabytes
         gradio.mount_gradio_app(
-            app, make_page(session), path="", footer_links=[], run_history=False, show_error=False, ssr_mode=False,
-            enable_monitoring=False, max_file_size=int(megabytes * MEGABYTE), css=CSS, blocked_paths=["/"],
+            app,
+            make_page(session),
+            path="",
+            footer_links=[],
+            run_history=False,
+            show_error=False,
+            ssr_mode=False,
+            enable_monitoring=False,
+            max_file_size=int(megabytes * MEGABYTE),
+            css=CSS,
+            blocked_paths=["/"],
             theme=gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
-        )  # fmt: skip
+        )
         guard = Guard(app, _LOOPBACK | {host} if is_loopback(host) else None, megabytes)
         config = uvicorn.Config(guard, log_level="critical", access_log=False, timeout_graceful_shutdown=2)
         uvicorn.Server(config).run(sockets=[listener])

@@ -145,8 +145,10 @@ class Session:
         rate = self.model.features.sample_rate
         megabytes = path.stat().st_size / MEGABYTE
         if megabytes > self.limits.megabytes:
-            raise InputError(f"{path}: has {megabytes:.1f} MB, and this page takes {self.limits.megabytes:g}; cut it, "
-                             "or use neupronet predict")
+            raise InputError(
+                f"{path}: has {megabytes:.1f} MB, and this page takes {self.limits.megabytes:g}; cut it, "
+                "or use neupronet predict"
+            )
         with decoding(path):
             header = soundfile.info(str(path))
         self._refuse_longer(path, header.frames / max(1, header.samplerate))
@@ -159,8 +161,10 @@ class Session:
 
     def _refuse_longer(self, path: Path, seconds: float) -> None:
         if seconds > self.limits.seconds:
-            raise InputError(f"{path}: is longer than the {self.limits.seconds:g} seconds that this page takes; cut it,"
-                             " or use neupronet predict, which takes any length")
+            raise InputError(
+                f"{path}: is longer than the {self.limits.seconds:g} seconds that this page takes; cut it,"
+                " or use neupronet predict, which takes any length"
+            )
 
     def answer(self, recording: Recording, profile: str | None = None, window: int = 1) -> Answer:
         """Label a recording.

@@ -40,46 +40,59 @@ from fairseq_neupronet.tasks.subset_evaluation import SubsetEvaluation
 logger = logging.getLogger(__name__)
 # Networks of our pretraining, whose sizes are those of the checkpoint that they start from.
 _STARTS_FROM = (
-    ("transformer", "backbone_path"), ("transformer", "second_backbone_path"),
+    ("transformer", "backbone_path"),
+    ("transformer", "second_backbone_path"),
     ("profile_extractor", "profile_extractor_path"),
-)  # fmt: skip
+)
 
 
 @dataclass
 class SpectrogramFinetuningConfig(SpectrogramTaskConfig):
     protocol: str = field(
         default="full",
-        metadata={"help": "how clips are grouped in evaluation: single, each alone; batch, by the batch they happen to "
-                  "be in; batch-N, the same in batches of N, longest clips first, as the official code; full, with all "
-                  "clips of the profile in the split; enrol-N, with N others of them"},
-    )  # fmt: skip
+        metadata={
+            "help": "how clips are grouped in evaluation: single, each alone; batch, by the batch they happen to "
+            "be in; batch-N, the same in batches of N, longest clips first, as the official code; full, with all "
+            "clips of the profile in the split; enrol-N, with N others of them"
+        },
+    )
     protocol_seed: int = field(default=1, metadata={"help": "enrol-N: of the draw of the other clips"})
     normal_class: str = field(
         default="normal",
-        metadata={"help": "the class that sensitivity, specificity and icbhi_score are relative to; without a class of "
-                  "that name they are left out"},
-    )  # fmt: skip
+        metadata={
+            "help": "the class that sensitivity, specificity and icbhi_score are relative to; without a class of "
+            "that name they are left out"
+        },
+    )
     shuffle_profiles: Optional[int] = field(
         default=None,
-        metadata={"help": "a seed that permutes the profiles among the clips of each split: groups of the same sizes, "
-                  "of the wrong clips; a control"},
-    )  # fmt: skip
+        metadata={
+            "help": "a seed that permutes the profiles among the clips of each split: groups of the same sizes, "
+            "of the wrong clips; a control"
+        },
+    )
     shuffle_profiles_among: ChoiceEnum(AMONG) = field(
         default="all_clips",
-        metadata={"help": "shuffle_profiles: among all_clips, or among the clips_of_a_class, so that every group keeps "
-                  "its composition, as many clips of each class, and loses only its sound"},
-    )  # fmt: skip
+        metadata={
+            "help": "shuffle_profiles: among all_clips, or among the clips_of_a_class, so that every group keeps "
+            "its composition, as many clips of each class, and loses only its sound"
+        },
+    )
     adaptive_batch_norm: Optional[float] = field(
         default=None,
-        metadata={"help": "evaluation: each clip is batch-normalised by the statistics of its group, or under enrol-N "
-                  "of the N others, weighed against those of the training as if that gave so many clips; 30 is a good "
-                  "number, unset: those of the training alone"},
-    )  # fmt: skip
+        metadata={
+            "help": "evaluation: each clip is batch-normalised by the statistics of its group, or under enrol-N "
+            "of the N others, weighed against those of the training as if that gave so many clips; 30 is a good "
+            "number, unset: those of the training alone"
+        },
+    )
     two_views: bool = field(
         default=False,
-        metadata={"help": "two backbones hear each clip: one as it is, the other as profile_normalize leaves it "
-                  "(without that as it is, too, which is the control); their log-probabilities are averaged"},
-    )  # fmt: skip
+        metadata={
+            "help": "two backbones hear each clip: one as it is, the other as profile_normalize leaves it "
+            "(without that as it is, too, which is the control); their log-probabilities are averaged"
+        },
+    )
     results_path: Optional[str] = field(
         default=None, metadata={"help": "evaluation writes predictions.tsv and metrics.json into this folder"}
     )
@@ -96,8 +109,10 @@ class SpectrogramFinetuningTask(SpectrogramPretrainingTask):
         if cfg.adaptive_batch_norm is not None and not 0 <= cfg.adaptive_batch_norm < math.inf:
             raise InputError(f"task.adaptive_batch_norm={cfg.adaptive_batch_norm}: give clips from 0 up")
         if cfg.shuffle_profiles is None and cfg.shuffle_profiles_among != AMONG[0]:
-            raise InputError(f"task.shuffle_profiles_among={cfg.shuffle_profiles_among}: without task.shuffle_profiles "
-                             "nothing is shuffled; give it a seed, or leave this out")
+            raise InputError(
+                f"task.shuffle_profiles_among={cfg.shuffle_profiles_among}: without task.shuffle_profiles "
+                "nothing is shuffled; give it a seed, or leave this out"
+            )
         self.evaluation = SubsetEvaluation(self)
         self._valid_steps = 0
         self._training_batches: tuple[SpectrogramDataset, tuple, dict] | None = None

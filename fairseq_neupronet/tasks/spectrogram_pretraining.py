@@ -194,9 +194,11 @@ class SpectrogramPretrainingTask(FairseqTask):
         normalization = None
         if cfg.profile_normalize:
             normalization = ProfileNormalization(
-                self.band_sums, lambda: self.band_statistics, cfg.profile_normalize_prior,
+                self.band_sums,
+                lambda: self.band_statistics,
+                cfg.profile_normalize_prior,
                 str(cfg.profile_normalize_clips) == "random",
-            )  # fmt: skip
+            )
         dataset = SpectrogramDataset(
             manifest,
             self.read_targets(split, manifest),

@@ -74,8 +74,10 @@ class SubsetEvaluation:
             total = criterion.classification_loss(evaluation.logits, evaluation.target)
             return float(total) / len(evaluation.target) if len(evaluation.target) else math.nan
 
-        metrics.log_derived("loss", lambda meters: criterion.combine(
-            classification(meters), meters["_contrastive"].avg, meters["_extra"].avg))  # fmt: skip
+        metrics.log_derived(
+            "loss",
+            lambda meters: criterion.combine(classification(meters), meters["_contrastive"].avg, meters["_extra"].avg),
+        )
         metrics.log_derived("loss_classification", classification)
         if task.cfg.profiling:
             metrics.log_derived("loss_contrastive", lambda meters: float(meters["_contrastive"].avg))

@@ -23,23 +23,29 @@ class SpectrogramTaskConfig(FairseqDataclass):
     )
     padding: ChoiceEnum(["fixed", "batch"]) = field(
         default="fixed",
-        metadata={"help": "fixed: every clip to the longest of the training split, so that results do not depend on "
-                  "the batch; batch: to the longest of the batch, as the official code, whose padding leaks"},
-    )  # fmt: skip
+        metadata={
+            "help": "fixed: every clip to the longest of the training split, so that results do not depend on "
+            "the batch; batch: to the longest of the batch, as the official code, whose padding leaks"
+        },
+    )
     specaug: bool = field(default=False, metadata={"help": "SpecAugment and a roll in time, in training"})
     frequency_mask: int = field(default=48, metadata={"help": "specaug: mel bands at most"})
     time_mask: int = field(default=192, metadata={"help": "specaug: frames at most"})
     time_roll: int = field(default=1024, metadata={"help": "specaug: frames of the roll at most"})
     frequency_warp: Optional[float] = field(
         default=None,
-        metadata={"help": "in training, stretch each clip's frequencies by a random factor, whose logarithm is at most "
-                  "this (vocal tract length perturbation); .1 is usual for voices, unset: none"},
-    )  # fmt: skip
+        metadata={
+            "help": "in training, stretch each clip's frequencies by a random factor, whose logarithm is at most "
+            "this (vocal tract length perturbation); .1 is usual for voices, unset: none"
+        },
+    )
     mixup: Optional[float] = field(
         default=None,
-        metadata={"help": "in training, mix each clip with another of its batch; the greater share is that of a draw "
-                  "from Beta(mixup, mixup); .2 to .4 are usual, unset: none"},
-    )  # fmt: skip
+        metadata={
+            "help": "in training, mix each clip with another of its batch; the greater share is that of a draw "
+            "from Beta(mixup, mixup); .2 to .4 are usual, unset: none"
+        },
+    )
     mixup_partners: ChoiceEnum(PARTNERS) = field(
         default="any",
         metadata={"help": "mixup: any clip; same_profile, so that a group stays one; other_profile"},
@@ -53,19 +59,25 @@ class SpectrogramTaskConfig(FairseqDataclass):
     )
     profile_normalize: bool = field(
         default=False,
-        metadata={"help": "zero mean and unit variance of each mel band over the clips of the profile (CMVN): all of "
-                  "the split in training, in evaluation those that the protocol groups"},
-    )  # fmt: skip
+        metadata={
+            "help": "zero mean and unit variance of each mel band over the clips of the profile (CMVN): all of "
+            "the split in training, in evaluation those that the protocol groups"
+        },
+    )
     profile_normalize_clips: ChoiceEnum(["all", "random"]) = field(
         default="all",
-        metadata={"help": "profile_normalize: in training over all clips of the profile, or over the clip and a random "
-                  "number of others, drawn anew for each clip and epoch"},
-    )  # fmt: skip
+        metadata={
+            "help": "profile_normalize: in training over all clips of the profile, or over the clip and a random "
+            "number of others, drawn anew for each clip and epoch"
+        },
+    )
     profile_normalize_prior: float = field(
         default=100.0,
-        metadata={"help": "profile_normalize: statistics are shrunk toward those of the training split as if it gave "
-                  "so many frames more; 0: not at all"},
-    )  # fmt: skip
+        metadata={
+            "help": "profile_normalize: statistics are shrunk toward those of the training split as if it gave "
+            "so many frames more; 0: not at all"
+        },
+    )
     bfloat16: bool = field(
         default=False,
         metadata={"help": "forward pass in bfloat16 (autocast); weights, losses and optimiser stay in float32"},

@@ -97,8 +97,11 @@ def _write_embeddings(path: Path, dataset, evaluation: Evaluation) -> None:
     manifest, rows = dataset.manifest, dataset.rows[evaluation.index.numpy()]
     name_of = ClipNames(manifest.root)
     arrays = {name: value.float().numpy() for name, value in evaluation.embeddings.items()}
-    arrays |= {"path": np.array([name_of(manifest.clips[row]) for row in rows.tolist()]),
-               "target": evaluation.target.numpy(), "logits": evaluation.logits.numpy()}  # fmt: skip
+    arrays |= {
+        "path": np.array([name_of(manifest.clips[row]) for row in rows.tolist()]),
+        "target": evaluation.target.numpy(),
+        "logits": evaluation.logits.numpy(),
+    }
     if manifest.profiles is not None:
         arrays["profile_code"] = manifest.profiles[rows]
     with atomic_file(path, "wb") as file:

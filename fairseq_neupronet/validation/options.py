@@ -8,20 +8,34 @@ from fairseq_neupronet.errors import InputError
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add them to a parser."""
-    parser.add_argument("--seed", type=int, metavar="N",
-                        help="of enrol-N's draw and of shuffled profiles (default: the checkpoint's protocol_seed)")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        metavar="N",
+        help="of enrol-N's draw and of shuffled profiles (default: the checkpoint's protocol_seed)",
+    )
     parser.add_argument("--batch-size", type=int, default=128, metavar="N", help="clips (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=1, metavar="N",
-                        help="processes that read; 0: none beside this one (default: %(default)s)")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        metavar="N",
+        help="processes that read; 0: none beside this one (default: %(default)s)",
+    )
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 … (default: cuda if there is one)")
     parser.add_argument("--embeddings", action="store_true", help="also write embeddings.npz")
     parser.add_argument("--no-controls", action="store_true", help="the model's own figures only")
-    parser.add_argument("--adaptive-batch-norm", type=float, metavar="CLIPS",
-                        help="batch-normalise each clip by its group, as task.adaptive_batch_norm=CLIPS does (default: "
-                        "as the checkpoint says)")
+    parser.add_argument(
+        "--adaptive-batch-norm",
+        type=float,
+        metavar="CLIPS",
+        help="batch-normalise each clip by its group, as task.adaptive_batch_norm=CLIPS does (default: "
+        "as the checkpoint says)",
+    )
     parser.add_argument("--user-dir", metavar="DIR", help="plugin with backbones of your own, as fairseq's --user-dir")
-    parser.add_argument("--force", action="store_true",
-                        help="write over an earlier evaluation in --out; its other folders stay")
+    parser.add_argument(
+        "--force", action="store_true", help="write over an earlier evaluation in --out; its other folders stay"
+    )
 
 
 def check_numbers(seed: int | None, batch_size: int, workers: int) -> None:

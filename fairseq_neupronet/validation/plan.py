@@ -45,18 +45,43 @@ class Plan:
     adaptive_batch_norm: float | None = None
 
     @classmethod
-    def of(cls, path: str, data: str, out: str, subsets: str, protocols: str, seed: int | None = None,
-           batch_size: int = 128, workers: int = 1, device: str | None = None, embeddings: bool = False,
-           controls: bool = True, user_dir: str | None = None, adaptive_batch_norm: float | None = None,
-           force: bool = False) -> "Plan":
+    def of(
+        cls,
+        path: str,
+        data: str,
+        out: str,
+        subsets: str,
+        protocols: str,
+        seed: int | None = None,
+        batch_size: int = 128,
+        workers: int = 1,
+        device: str | None = None,
+        embeddings: bool = False,
+        controls: bool = True,
+        user_dir: str | None = None,
+        adaptive_batch_norm: float | None = None,
+        force: bool = False,
+    ) -> "Plan":
         """Check the arguments of the command line; names are comma-separated.
 
         Raises:
             InputError: naming the option that cannot be used.
         """
-        plan = cls(Path(path), Path(data), Path(out), _names(subsets, "--subset"),
-                   tuple(Protocol.parse(name) for name in _names(protocols, "--protocol")), seed, batch_size, workers,
-                   device, embeddings, controls, user_dir, adaptive_batch_norm)  # fmt: skip
+        plan = cls(
+            Path(path),
+            Path(data),
+            Path(out),
+            _names(subsets, "--subset"),
+            tuple(Protocol.parse(name) for name in _names(protocols, "--protocol")),
+            seed,
+            batch_size,
+            workers,
+            device,
+            embeddings,
+            controls,
+            user_dir,
+            adaptive_batch_norm,
+        )
         if not plan.path.is_file():
             raise InputError(f"--path {path}: no such file; give a checkpoint of fine-tuning")
         if not plan.data.is_dir():

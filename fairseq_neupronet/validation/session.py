@@ -122,6 +122,7 @@ def _device(name: str | None) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"--device {name}: torch cannot use it here ({str(error).splitlines()[0]}); give cpu, or "
-                         "leave it out") from None
+        raise InputError(
+            f"--device {name}: torch cannot use it here ({str(error).splitlines()[0]}); give cpu, or leave it out"
+        ) from None
     return device

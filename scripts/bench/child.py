@@ -18,8 +18,9 @@ from fairseq_neupronet.errors import InputError
 
 
 def encode_options(options: Options) -> str:
-    return json.dumps({name: str(value) if isinstance(value, Path) else value
-                       for name, value in asdict(options).items()})
+    return json.dumps(
+        {name: str(value) if isinstance(value, Path) else value for name, value in asdict(options).items()}
+    )
 
 
 def decode_options(text: str) -> Options:

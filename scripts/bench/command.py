@@ -17,8 +17,16 @@ from fairseq_neupronet.errors import InputError
 CATALOGUE = "bench.catalogue"
 
 
-def run(quick: bool = False, only: list[str] | None = None, listing: bool = False, json_path: str | None = None,
-        vocalsound: str | None = None, audio: str | None = None, device: str = "cpu", module: str = CATALOGUE) -> None:
+def run(
+    quick: bool = False,
+    only: list[str] | None = None,
+    listing: bool = False,
+    json_path: str | None = None,
+    vocalsound: str | None = None,
+    audio: str | None = None,
+    device: str = "cpu",
+    module: str = CATALOGUE,
+) -> None:
     """Measure, print the table, write the JSON file.
 
     Args:

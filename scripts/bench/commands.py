@@ -32,25 +32,49 @@ def comparisons(options: Options) -> list[Comparison]:
     def memory(name: str, profiling: bool, yardstick: Side | None) -> Comparison:
         return Comparison(
             f"memory-{name}",
-            (Figure(f"resident memory of training the {name} model, batch {_BATCH}", "peak_mib", "MiB",
-                    Wanted("ours", most=2560), compared=yardstick is not None),),
-            Side(lambda: partial(our_training, data(), options.scratch / f"memory-{name}", profiling)), yardstick,
-            setup=data, fresh=True, runs=1, lacks=training.TOO_LONG if options.quick else "",
-        )  # fmt: skip
+            (
+                Figure(
+                    f"resident memory of training the {name} model, batch {_BATCH}",
+                    "peak_mib",
+                    "MiB",
+                    Wanted("ours", most=2560),
+                    compared=yardstick is not None,
+                ),
+            ),
+            Side(lambda: partial(our_training, data(), options.scratch / f"memory-{name}", profiling)),
+            yardstick,
+            setup=data,
+            fresh=True,
+            runs=1,
+            lacks=training.TOO_LONG if options.quick else "",
+        )
 
     return [
         Comparison(
             "validation",
-            (Figure(f"fairseq-validate, {of}: start-up, against import torch, fairseq", "start", "s",
-                    Wanted("excess", most=3)),
-             Figure(f"fairseq-validate, {of}: clips a second after it", "speed", "clips/s", Wanted("ours", least=150),
-                    compared=False)),
-            Side(lambda: partial(our_validation, data(), checkpoint())), Side(lambda: imports),
-            setup=checkpoint, fresh=True,
+            (
+                Figure(
+                    f"fairseq-validate, {of}: start-up, against import torch, fairseq",
+                    "start",
+                    "s",
+                    Wanted("excess", most=3),
+                ),
+                Figure(
+                    f"fairseq-validate, {of}: clips a second after it",
+                    "speed",
+                    "clips/s",
+                    Wanted("ours", least=150),
+                    compared=False,
+                ),
+            ),
+            Side(lambda: partial(our_validation, data(), checkpoint())),
+            Side(lambda: imports),
+            setup=checkpoint,
+            fresh=True,
         ),
         memory("base", False, Side(lambda: plain_training)),
         memory("profile", True, None),
-    ]  # fmt: skip
+    ]
 
 
 def our_validation(data: Path, checkpoint: Path) -> dict[str, float]:
@@ -69,10 +93,26 @@ def our_validation(data: Path, checkpoint: Path) -> dict[str, float]:
 
     start = time.perf_counter()
     peak = _run(
-        [material.program("fairseq-validate"), "--path", str(checkpoint), "--user-dir",
-         str(material.ROOT / "fairseq_neupronet"), "--task", "spectrogram_finetuning", str(data), "--valid-subset",
-         "test", "--batch-size", str(_BATCH), "--log-format", "simple", "--log-interval", "1"], read,
-    )  # fmt: skip
+        [
+            material.program("fairseq-validate"),
+            "--path",
+            str(checkpoint),
+            "--user-dir",
+            str(material.ROOT / "fairseq_neupronet"),
+            "--task",
+            "spectrogram_finetuning",
+            str(data),
+            "--valid-subset",
+            "test",
+            "--batch-size",
+            str(_BATCH),
+            "--log-format",
+            "simple",
+            "--log-interval",
+            "1",
+        ],
+        read,
+    )
     end = time.perf_counter()
     (first, first_at), (last, last_at) = arrived[0], arrived[-1]
     began = first_at - first * (last_at - first_at) / (last - first)
@@ -90,9 +130,13 @@ def our_training(data: Path, run_folder: Path, profiling: bool) -> dict[str, flo
     """Peak of ``fairseq-hydra-train``'s main process in a few updates; the loader's workers are not added."""
     shutil.rmtree(run_folder, ignore_errors=True)
     command = material.training_command(
-        data, run_folder, f"task.profiling={profiling}", f"dataset.batch_size={_BATCH}", "optimization.max_update=6",
+        data,
+        run_folder,
+        f"task.profiling={profiling}",
+        f"dataset.batch_size={_BATCH}",
+        "optimization.max_update=6",
         "checkpoint.no_save=true",
-    )  # fmt: skip
+    )
     return {"peak_mib": _run(command)}
 
 

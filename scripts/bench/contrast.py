@@ -16,27 +16,36 @@ def comparisons(options: Options) -> list[Comparison]:
     device = options.device
     pooling = Comparison(
         "pooling",
-        (Figure(f"dot pooling, {_POOLED_CLIPS} clips, {_CLIPS_PER_PROFILE} a profile, with backward", "time", "ms",
-                options.wanted("ratio", least=50)),),
-        Side(partial(time_of, our_pooling, device, times=20)), Side(partial(time_of, pooling_by_loop, device)),
-    )  # fmt: skip
+        (
+            Figure(
+                f"dot pooling, {_POOLED_CLIPS} clips, {_CLIPS_PER_PROFILE} a profile, with backward",
+                "time",
+                "ms",
+                options.wanted("ratio", least=50),
+            ),
+        ),
+        Side(partial(time_of, our_pooling, device, times=20)),
+        Side(partial(time_of, pooling_by_loop, device)),
+    )
     # Seconds and memory want different allocators, hence different processes.
     infonce = Comparison(
         "infonce",
         (Figure(f"InfoNCE, {_SIZE}, with backward", "time", "ms", options.wanted("ratio", least=5)),),
-        Side(partial(time_of, our_infonce, device, times=5)), Side(partial(time_of, gathered_infonce, device)),
-    )  # fmt: skip
+        Side(partial(time_of, our_infonce, device, times=5)),
+        Side(partial(time_of, gathered_infonce, device)),
+    )
     memory = Comparison(
         "infonce-memory",
         (Figure(f"memory that InfoNCE adds, {_SIZE}", "growth", "MiB", options.wanted("ratio", least=10)),),
         Side(partial(growth_of, our_infonce, device), RETURNS_MEMORY),
         Side(partial(growth_of, gathered_infonce, device), RETURNS_MEMORY),
-    )  # fmt: skip
+    )
     negatives = Comparison(
         "negatives",
         (Figure(f"drawing negatives, {_SIZE}", "time", "ms"),),
-        Side(partial(time_of, our_negatives, device, times=10)), Side(partial(time_of, negatives_by_loop, device)),
-    )  # fmt: skip
+        Side(partial(time_of, our_negatives, device, times=10)),
+        Side(partial(time_of, negatives_by_loop, device)),
+    )
     return [pooling, infonce, memory, negatives]
 
 

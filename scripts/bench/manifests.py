@@ -27,19 +27,35 @@ def comparisons(options: Options) -> list[Comparison]:
     return [
         Comparison(
             "manifest",
-            (Figure(f"reading a manifest of {rows}", "time", "s", Wanted("ours", most=3 * share)),
-             Figure(f"memory that reading {rows} adds", "growth", "MiB", Wanted("ours", most=300 * share))),
-            Side(partial(our_reading, large)), Side(partial(plain_reading, large)), setup=write, fresh=True,
+            (
+                Figure(f"reading a manifest of {rows}", "time", "s", Wanted("ours", most=3 * share)),
+                Figure(f"memory that reading {rows} adds", "growth", "MiB", Wanted("ours", most=300 * share)),
+            ),
+            Side(partial(our_reading, large)),
+            Side(partial(plain_reading, large)),
+            setup=write,
+            fresh=True,
         ),
         Comparison(
             "items",
-            (Figure(f"an item at {rows}, read and collated", "item", "ms"),
-             Figure(f"an item at {rows} over one at {_FEW:,}, with SpecAugment", "growth", "times",
-                    Wanted("ours", most=1.1), compared=False),
-             Figure(f"batches by profile of {many:,} clips, an epoch", "batches", "s", Wanted("ours", most=5 * share))),
-            Side(partial(our_items, large, small)), Side(partial(plain_items, large)), setup=write,
+            (
+                Figure(f"an item at {rows}, read and collated", "item", "ms"),
+                Figure(
+                    f"an item at {rows} over one at {_FEW:,}, with SpecAugment",
+                    "growth",
+                    "times",
+                    Wanted("ours", most=1.1),
+                    compared=False,
+                ),
+                Figure(
+                    f"batches by profile of {many:,} clips, an epoch", "batches", "s", Wanted("ours", most=5 * share)
+                ),
+            ),
+            Side(partial(our_items, large, small)),
+            Side(partial(plain_items, large)),
+            setup=write,
         ),
-    ]  # fmt: skip
+    ]
 
 
 def our_reading(path: Path) -> Run:

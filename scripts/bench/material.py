@@ -39,8 +39,10 @@ def write_manifest(options: Options, rows: int) -> None:
     speakers = rng.permutation(rows) // _CLIPS_PER_PROFILE
     with open(path, "w", encoding="utf-8") as stream:
         stream.write("features\n")
-        stream.writelines(f"clip{row % _FEATURE_FILES:02d}.npy\t{_N_MELS}\t{_N_FRAMES}\tspeaker{speaker}\n"
-                          for row, speaker in enumerate(speakers.tolist()))
+        stream.writelines(
+            f"clip{row % _FEATURE_FILES:02d}.npy\t{_N_MELS}\t{_N_FRAMES}\tspeaker{speaker}\n"
+            for row, speaker in enumerate(speakers.tolist())
+        )
 
 
 def write_audio(folder: Path, n_clips: int) -> list[Path]:
@@ -84,10 +86,17 @@ def _synthetic_folder(folder: Path, test_clips: int) -> Path:
 def training_command(data: Path, run_folder: Path, *overrides: str) -> list[str]:
     """``fairseq-hydra-train`` with the recipe vocalsound_cnn, without validation."""
     return [
-        program("fairseq-hydra-train"), "--config-dir", str(ROOT / "configs" / "finetuning"),
-        "--config-name", "vocalsound_cnn", f"common.user_dir={ROOT / 'fairseq_neupronet'}", f"task.data={data}",
-        f"hydra.run.dir={run_folder}", "dataset.disable_validation=true", *overrides,
-    ]  # fmt: skip
+        program("fairseq-hydra-train"),
+        "--config-dir",
+        str(ROOT / "configs" / "finetuning"),
+        "--config-name",
+        "vocalsound_cnn",
+        f"common.user_dir={ROOT / 'fairseq_neupronet'}",
+        f"task.data={data}",
+        f"hydra.run.dir={run_folder}",
+        "dataset.disable_validation=true",
+        *overrides,
+    ]
 
 
 def checkpoint(options: Options, data: Path) -> Path:
@@ -95,10 +104,18 @@ def checkpoint(options: Options, data: Path) -> Path:
     folder = options.scratch / "checkpoint"
     file = folder / "checkpoints" / "checkpoint_last.pt"
     if not file.exists():
-        command = training_command(data, folder, "task.profiling=False", "dataset.batch_size=8",
-                                   "dataset.num_workers=0", "optimization.max_update=4")  # fmt: skip
+        command = training_command(
+            data,
+            folder,
+            "task.profiling=False",
+            "dataset.batch_size=8",
+            "dataset.num_workers=0",
+            "optimization.max_update=4",
+        )
         made = subprocess.run(command, capture_output=True, text=True)
         if made.returncode:
-            raise InputError(f"the checkpoint to validate could not be made on {data} "
-                             f"({made.stderr.strip().splitlines()[-1]}); nothing was written")
+            raise InputError(
+                f"the checkpoint to validate could not be made on {data} "
+                f"({made.stderr.strip().splitlines()[-1]}); nothing was written"
+            )
     return file

@@ -33,27 +33,40 @@ def comparisons(options: Options) -> list[Comparison]:
     def preparing(name: str, kind: str, folder: Path | None, setup=None, lacks: str = "") -> Comparison:
         return Comparison(
             name,
-            (Figure(f"preparing {n_clips} {kind}, one core, written to disk, against librosa", "disk", "ms a clip",
-                    Wanted("ratio", least=2.5)),
-             Figure("the same, written to memory", "memory", "ms a clip")),
+            (
+                Figure(
+                    f"preparing {n_clips} {kind}, one core, written to disk, against librosa",
+                    "disk",
+                    "ms a clip",
+                    Wanted("ratio", least=2.5),
+                ),
+                Figure("the same, written to memory", "memory", "ms a clip"),
+            ),
             Side(partial(our_preparing, folder, n_clips, options.scratch), _ONE_CORE),
             Side(partial(librosa_preparing, folder, n_clips, options.scratch), _ONE_CORE),
-            setup=setup, lacks=lacks or _NO_LIBROSA,
-        )  # fmt: skip
+            setup=setup,
+            lacks=lacks or _NO_LIBROSA,
+        )
 
     spectrogram = Comparison(
         "spectrogram",
-        (Figure("spectrogram of a second, one core, against librosa", "time", "ms", Wanted("ratio", least=5)),
-         Figure("the same, librosa's filter bank computed once", "bank_kept", "ms")),
-        Side(our_spectrograms, _ONE_CORE), Side(librosa_spectrograms, _ONE_CORE), lacks=_NO_LIBROSA,
-    )  # fmt: skip
+        (
+            Figure("spectrogram of a second, one core, against librosa", "time", "ms", Wanted("ratio", least=5)),
+            Figure("the same, librosa's filter bank computed once", "bank_kept", "ms"),
+        ),
+        Side(our_spectrograms, _ONE_CORE),
+        Side(librosa_spectrograms, _ONE_CORE),
+        lacks=_NO_LIBROSA,
+    )
     return [
         spectrogram,
-        preparing("preparation-wav", "generated wav files", generated,
-                  setup=lambda: material.write_audio(generated, n_clips)),
-        preparing("preparation-audio", "files of --audio", options.audio,
-                  lacks="" if options.audio else "give --audio DIR"),
-    ]  # fmt: skip
+        preparing(
+            "preparation-wav", "generated wav files", generated, setup=lambda: material.write_audio(generated, n_clips)
+        ),
+        preparing(
+            "preparation-audio", "files of --audio", options.audio, lacks="" if options.audio else "give --audio DIR"
+        ),
+    ]
 
 
 def _waveforms():
@@ -155,8 +168,10 @@ def our_preparing(folder: Path, n_clips: int, scratch: Path) -> Run:
     from fairseq_neupronet.preparation.clips import Clip, Collection
 
     torch.set_num_threads(1)
-    clips = [Clip(path, "sound", f"profile{number // 6}", "train", f"clip{number}")
-             for number, path in enumerate(_files(folder, n_clips))]  # fmt: skip
+    clips = [
+        Clip(path, "sound", f"profile{number // 6}", "train", f"clip{number}")
+        for number, path in enumerate(_files(folder, n_clips))
+    ]
     collection = Collection(folder, ["sound"], {"": clips})
     recipe = FeatureRecipe.load("official")
 

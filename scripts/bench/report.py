@@ -11,8 +11,9 @@ def table(rows: list[dict]) -> str:
     """A Markdown table, its columns aligned. Peaks are of our process and of the yardstick's."""
     lines = [_HEADER, *(_cells(row) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(_HEADER))]
-    text = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
-            for line in lines]
+    text = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
+    ]
     return "\n".join([text[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *text[1:]])
 
 
@@ -21,8 +22,16 @@ def _cells(row: dict) -> tuple[str, ...]:
         return (row["name"], f"not measured: {row['not_measured']}", *[""] * (len(_HEADER) - 2))
     wanted = f"{row['wanted']}: {'met' if row['met'] else 'NOT MET'}" if "wanted" in row else ""
     peaks = [f"{row[key]:.0f}" for key in ("ours_peak_mib", "yardstick_peak_mib") if row[key] is not None]
-    return (row["name"], _number(row["ours"]), _number(row["yardstick"]), row["unit"], _number(row["ratio"]), wanted,
-            str(row["runs"]), ", ".join(peaks))
+    return (
+        row["name"],
+        _number(row["ours"]),
+        _number(row["yardstick"]),
+        row["unit"],
+        _number(row["ratio"]),
+        wanted,
+        str(row["runs"]),
+        ", ".join(peaks),
+    )
 
 
 def _number(value: float | None) -> str:

@@ -44,9 +44,13 @@ class Child:
         environment |= {"PYTHONPATH": os.pathsep.join(path)} | getattr(comparison, side).environment
         self.process = subprocess.Popen(
             [sys.executable, "-m", "bench.child", module, comparison.name, side, encode_options(options)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True, env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            text=True,
+            env=environment,
             start_new_session=True,  # Ctrl-C is for the benchmark, which then ends its children
-        )  # fmt: skip
+        )
 
     def __enter__(self) -> "Child":
         return self
@@ -127,12 +131,21 @@ def rows_of(comparison: Comparison, measured: dict[str, Measured]) -> list[dict]
 
 def _row(comparison: Comparison, figure: Figure, measured: dict[str, Measured]) -> dict:
     sides = [side for side in measured if side == "ours" or figure.compared]
-    values = {side: [run[figure.key] for run in measured[side].runs] if side in sides else []
-              for side in ("ours", "yardstick")}
+    values = {
+        side: [run[figure.key] for run in measured[side].runs] if side in sides else []
+        for side in ("ours", "yardstick")
+    }
     ours, yardstick = (median(values[side]) if values[side] else None for side in values)
     ratio = figure.ratio_of(ours, yardstick) if ours is not None else None
-    row = {"row": comparison.name, "name": figure.name, "ours": ours, "yardstick": yardstick, "ratio": ratio,
-           "unit": figure.unit, "runs": len(values["ours"])}
+    row = {
+        "row": comparison.name,
+        "name": figure.name,
+        "ours": ours,
+        "yardstick": yardstick,
+        "ratio": ratio,
+        "unit": figure.unit,
+        "runs": len(values["ours"]),
+    }
     if comparison.lacks:
         return row | {"not_measured": comparison.lacks}
     row |= {f"{side}_runs": runs for side, runs in values.items()}
@@ -142,8 +155,7 @@ def _row(comparison: Comparison, figure: Figure, measured: dict[str, Measured]) 
     return row
 
 
-def measure_all(module: str, comparisons: list[Comparison], options: Options,
-                say: Callable[[str], None]) -> list[dict]:
+def measure_all(module: str, comparisons: list[Comparison], options: Options, say: Callable[[str], None]) -> list[dict]:
     """Measure the comparisons in order; those that lack something give lines that say so.
 
     Lines also say how many ``seconds`` their comparison took in all.

@@ -20,26 +20,45 @@ TOO_LONG = "takes minutes; leave out --quick"
 
 
 def comparisons(options: Options) -> list[Comparison]:
-    same = Figure(f"its gradient against the other's, relative to that one's norm, batch {_GRADIENT_BATCH}",
-                  "difference", "", Wanted("ours", most=1e-4), compared=False)  # fmt: skip
+    same = Figure(
+        f"its gradient against the other's, relative to that one's norm, batch {_GRADIENT_BATCH}",
+        "difference",
+        "",
+        Wanted("ours", most=1e-4),
+        compared=False,
+    )
     steps = [
         Comparison(
             f"step-{size}",
-            (Figure(f"training step, efficientnet-b0, batch {size}", "time", "ms a clip",
-                    options.wanted("ratio", least=gain)), same),
-            Side(partial(our_step, size, options.device)), Side(partial(plain_step, size, options.device)),
+            (
+                Figure(
+                    f"training step, efficientnet-b0, batch {size}",
+                    "time",
+                    "ms a clip",
+                    options.wanted("ratio", least=gain),
+                ),
+                same,
+            ),
+            Side(partial(our_step, size, options.device)),
+            Side(partial(plain_step, size, options.device)),
             lacks=TOO_LONG if options.quick and size > 32 else "",
         )
         for size, gain in _LEAST_GAIN.items()
-    ]  # fmt: skip
+    ]
     size = 16 if options.quick else 128
     profile = Comparison(
         "profile",
-        (Figure(f"profile branch in one pass against two, batch {size}", "overhead", "% of the base step",
-                options.wanted("ours", most=30)),),
+        (
+            Figure(
+                f"profile branch in one pass against two, batch {size}",
+                "overhead",
+                "% of the base step",
+                options.wanted("ours", most=30),
+            ),
+        ),
         Side(partial(profile_overhead, size, options.device, True)),
         Side(partial(profile_overhead, size, options.device, False)),
-    )  # fmt: skip
+    )
     return [*steps, profile]
 
 
@@ -163,8 +182,11 @@ def gradient_difference(device: str = "cpu") -> float:
 
     torch.manual_seed(0)
     plain, ours = plain_model().to(device), our_model().to(device)
-    parts = ((ours.backbone.effnet, plain.effnet), (ours.backbone.projection, plain.projection),
-             (ours.head[0], plain.head))  # fmt: skip
+    parts = (
+        (ours.backbone.effnet, plain.effnet),
+        (ours.backbone.projection, plain.projection),
+        (ours.head[0], plain.head),
+    )
     for mine, other in parts:
         mine.load_state_dict(other.state_dict())
     for network in parts[0]:
@@ -174,8 +196,9 @@ def gradient_difference(device: str = "cpu") -> float:
     with torch.backends.cudnn.flags(allow_tf32=False):
         F.cross_entropy(plain(source), batch["target"]).backward()
         F.cross_entropy(ours(source, mask).logits, batch["target"]).backward()
-    pairs = [(a.grad, b.grad) for mine, other in parts
-             for a, b in zip(mine.parameters(), other.parameters(), strict=True)]  # fmt: skip
+    pairs = [
+        (a.grad, b.grad) for mine, other in parts for a, b in zip(mine.parameters(), other.parameters(), strict=True)
+    ]
     square = sum((a - b).square().sum() for a, b in pairs) / sum(b.square().sum() for _, b in pairs)
     return float(square.sqrt())
 

@@ -48,16 +48,36 @@ def inverted_bottleneck(x: Tensor, block: nn.Module, expansion: ExpansionLayers 
     weight, norm = expansion or (None, None)
     reduce, expand = block._se_reduce, block._se_expand
     return _InvertedBottleneck.apply(
-        _Modules(norm, block._depthwise_conv, block._bn1), x, weight, norm and norm.weight, norm and norm.bias,
-        block._depthwise_conv.weight, block._bn1.weight, block._bn1.bias, reduce.weight.flatten(1), reduce.bias,
-        expand.weight.flatten(1), expand.bias, block._project_conv.weight.flatten(1),
-    )  # fmt: skip
+        _Modules(norm, block._depthwise_conv, block._bn1),
+        x,
+        weight,
+        norm and norm.weight,
+        norm and norm.bias,
+        block._depthwise_conv.weight,
+        block._bn1.weight,
+        block._bn1.bias,
+        reduce.weight.flatten(1),
+        reduce.bias,
+        expand.weight.flatten(1),
+        expand.bias,
+        block._project_conv.weight.flatten(1),
+    )
 
 
 class _InvertedBottleneck(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, modules, x, expand, expand_norm_weight, expand_norm_bias, kernel, norm_weight, norm_bias,
-                *excitation_weights) -> Tensor:  # fmt: skip
+    def forward(
+        ctx,
+        modules,
+        x,
+        expand,
+        expand_norm_weight,
+        expand_norm_bias,
+        kernel,
+        norm_weight,
+        norm_bias,
+        *excitation_weights,
+    ) -> Tensor:
         pad, padding = padding_of(modules.convolution)
         size = x.shape[2:]
         expansion = ()

@@ -50,8 +50,13 @@ def excite_project(
 
 
 def excite_project_backward(
-    gradient: Tensor, parts: list[Tensor], portions: list[slice], normalize: Normalization, weights: ExcitationWeights,
-    excited: Excited, by_normalized: NormalizationBackward,
+    gradient: Tensor,
+    parts: list[Tensor],
+    portions: list[slice],
+    normalize: Normalization,
+    weights: ExcitationWeights,
+    excited: Excited,
+    by_normalized: NormalizationBackward,
 ) -> tuple[list[Tensor], ExcitationWeights]:
     """Gradients of the normalised map, in portions, and of the weights; ``by_normalized`` collects the former."""
     squeezed, gate = excited
