@@ -1,11 +1,21 @@
-"""Files that are either whole or absent."""
+"""Files that are either whole or absent, the package's own folders, and processes that files name."""
 
 import contextlib
 import os
 from pathlib import Path
 
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.living_processes import start_time
+
+
+def package_folder() -> Path:
+    """The folder of this package, which is what ``common.user_dir`` names."""
+    return Path(__file__).resolve().parent
+
+
+def configs_folder() -> Path:
+    """The folder of the shipped configs: inside an installed package, beside the package in a checkout."""
+    inside = package_folder() / "configs"
+    return inside if inside.is_dir() else package_folder().parent / "configs"
 
 
 @contextlib.contextmanager
@@ -71,3 +81,27 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def start_time(process: int) -> str:
+    """When a living process started, in the system's own count; empty for none, ``?`` where it cannot be known."""
+    try:
+        text = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        if Path("/proc/self/stat").exists():
+            return ""
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return ""
+        except PermissionError:
+            return "?"
+        return "?"
+    fields = text.rpartition(")")[2].split()
+    state, started = fields[0], fields[19]
+    return "" if state in "ZX" else started
+
+
+def lives(process: int, started: str) -> bool:
+    """Whether that very process still runs."""
+    return process > 0 and started != "" and start_time(process) == started

@@ -20,9 +20,10 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["fairseq_neupronet"]):
-    from fairseq_neupronet.data import labels, manifest, npy, packed, text_spans  # noqa: F401
+    from fairseq_neupronet import arrays
+    from fairseq_neupronet.backbones.wav2vec2 import conv_spec
+    from fairseq_neupronet.data import labels, manifest, packed, text_spans  # noqa: F401
     from fairseq_neupronet.errors import InputError
-    from fairseq_neupronet.modules import conv_spec
 
 _ROWS = b"features\na.npy\t8\t20\tp\nb.npy\t8\t31\tq\nclips.zip:60:800\t8\t20\t\n"
 _WAV = (
@@ -64,7 +65,7 @@ class Fuzzer:
 
     def npy(self, data: bytes) -> None:
         try:
-            header = npy.parse_header(data)
+            header = arrays.parse_header(data)
         except ValueError:
             return
         assert header.start <= len(data)

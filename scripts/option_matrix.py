@@ -29,8 +29,8 @@ from omegaconf import OmegaConf, open_dict
 import fairseq_neupronet.tasks  # noqa: F401 (registers the plugin)
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.models.neupronet import NeuProNetConfig
-from fairseq_neupronet.modules.pooling import POOLINGS
-from fairseq_neupronet.optim.fused_adam import FusedAdam
+from fairseq_neupronet.networks.pooling import POOLINGS
+from fairseq_neupronet.trainer.fused_adam import FusedAdam
 
 BACKBONES = ("spectrogram_wav2vec2", "efficientnet-b0", "resnet18")
 NO_PROFILES = ("no profiles", "")

@@ -8,9 +8,9 @@ import tiny
 import torch
 from torch import nn
 
-from fairseq_neupronet.data.whole_groups import WholeGroups
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.modules.adaptive_batch_norm import adapted_to_groups
+from fairseq_neupronet.networks.adaptive_batch_norm import adapted_to_groups
+from fairseq_neupronet.profiles.whole_groups import WholeGroups
 
 CNN = {"backbone": "resnet18"}
 GROUPS = torch.tensor([2, 0, 0, 1, 2, 0, 1, 2, 0])

@@ -6,12 +6,12 @@ import sys
 
 import pytest
 
-from fairseq_neupronet import allocator
+from fairseq_neupronet.trainer import memory as allocator
 
 # Page faults of the second of two equal allocations, after the first was freed.
 PROGRAM = """
 import resource, numpy as np
-from fairseq_neupronet.allocator import keep_freed_memory
+from fairseq_neupronet.trainer.memory import keep_freed_memory
 done = keep_freed_memory()
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -50,7 +50,7 @@ def test_the_environment_switches_it_off(switch):
 # after that was returned.
 RETURNING = """
 import numpy as np
-from fairseq_neupronet.allocator import FreedMemory, keep_freed_memory
+from fairseq_neupronet.trainer.memory import FreedMemory, keep_freed_memory
 def resident():
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) for line in file if line.startswith("VmRSS")) / 1024

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fairseq_neupronet.modules.auto_encoder import AutoEncoderLoss
+from fairseq_neupronet.networks.auto_encoder import AutoEncoderLoss
 
 
 def unit(x):
@@ -77,7 +77,7 @@ def test_a_batch_of_one_clip_uses_and_keeps_the_running_statistics(n_clips):
 
 
 def test_the_divergence_does_not_train_the_code(monkeypatch):
-    monkeypatch.setattr("fairseq_neupronet.modules.auto_encoder.supcon_loss", lambda views, **_: views.sum() * 0)
+    monkeypatch.setattr("fairseq_neupronet.networks.auto_encoder.supcon_loss", lambda views, **_: views.sum() * 0)
     torch.manual_seed(0)
     module = AutoEncoderLoss(n_mels=20, fused_width=12, weight=1.0)
     module(torch.randn(8, 20), torch.randn(8, 12)).backward()

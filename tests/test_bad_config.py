@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf.errors import OmegaConfBaseException
 
 from fairseq_neupronet.errors import InputError, show_sentences
-from fairseq_neupronet.training_run import check_inputs
+from fairseq_neupronet.runs.run import check_inputs
 
 FINETUNING, PRETRAINING = ("finetuning", "vocalsound"), ("pretraining", "vocalsound")
 

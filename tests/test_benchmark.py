@@ -14,17 +14,17 @@ import small_benchmark
 import tiny
 import yaml
 
-from fairseq_neupronet.benchmarking import recipes, runner
-from fairseq_neupronet.benchmarking.benchmark import Benchmark
-from fairseq_neupronet.benchmarking.commands import training_command
-from fairseq_neupronet.benchmarking.config import read_config
-from fairseq_neupronet.benchmarking.locks import CellLock, end_group
-from fairseq_neupronet.benchmarking.plan import chosen, plan_cells
-from fairseq_neupronet.benchmarking.progress import Progress
-from fairseq_neupronet.benchmarking.recipes import updates_of
+from fairseq_neupronet.benchmark import recipes, runner
+from fairseq_neupronet.benchmark.benchmark import Benchmark
+from fairseq_neupronet.benchmark.cells import chosen, plan_cells
+from fairseq_neupronet.benchmark.commands import training_command
+from fairseq_neupronet.benchmark.config import read_config
+from fairseq_neupronet.benchmark.locks import CellLock, end_group
+from fairseq_neupronet.benchmark.progress import Progress
+from fairseq_neupronet.benchmark.recipes import updates_of
 from fairseq_neupronet.cli import main
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.living_processes import lives, start_time
+from fairseq_neupronet.files import lives, start_time
 
 # A training that keeps a count of its starts and takes NAP seconds; an evaluation that scores by the cell's name.
 TRAIN = """
@@ -259,7 +259,8 @@ RUNNER = f"""
 import sys
 sys.path.insert(0, {str(tiny.ROOT / "tests")!r})
 import test_benchmark as here
-from fairseq_neupronet.benchmarking import recipes, runner
+from fairseq_neupronet.benchmark import recipes
+from fairseq_neupronet.benchmark import runner
 from fairseq_neupronet.cli import main
 runner.training_command = lambda folder, extractor: [sys.executable, "-c", here.TRAIN, str(folder.train)]
 runner.evaluation_command = lambda folder, evaluation, embeddings: [

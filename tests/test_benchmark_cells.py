@@ -26,17 +26,17 @@ from test_benchmark import (
     starts,
 )
 
-from fairseq_neupronet.benchmarking import recipes, runner
-from fairseq_neupronet.benchmarking.benchmark import Benchmark
-from fairseq_neupronet.benchmarking.collecting import read_rows
-from fairseq_neupronet.benchmarking.commands import evaluation_command
-from fairseq_neupronet.benchmarking.config import read_config
-from fairseq_neupronet.benchmarking.hydra_cell import Job, run_job
-from fairseq_neupronet.benchmarking.locks import CellLock
-from fairseq_neupronet.benchmarking.plan import plan_cells
-from fairseq_neupronet.benchmarking.progress import Progress
+from fairseq_neupronet.benchmark import recipes, runner
+from fairseq_neupronet.benchmark.benchmark import Benchmark
+from fairseq_neupronet.benchmark.cells import plan_cells
+from fairseq_neupronet.benchmark.commands import evaluation_command
+from fairseq_neupronet.benchmark.config import read_config
+from fairseq_neupronet.benchmark.hydra_cell import Job, run_job
+from fairseq_neupronet.benchmark.locks import CellLock
+from fairseq_neupronet.benchmark.progress import Progress
+from fairseq_neupronet.benchmark.results import read_rows
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.living_processes import start_time
+from fairseq_neupronet.files import start_time
 
 # As the real ones: what has ended is not done again, and an evaluation wants a checkpoint.
 TRAIN_ONCE = f"""

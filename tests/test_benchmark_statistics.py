@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 
-from fairseq_neupronet.benchmarking import counted_metrics, statistics
+from fairseq_neupronet.benchmark import counted_metrics, statistics
 
 N_PROFILES, CLIPS = 30, 20
 

@@ -81,7 +81,7 @@ def test_the_same_cells_through_hydras_joblib_launcher(tmp_path):
         [
             sys.executable,
             "-m",
-            "fairseq_neupronet.benchmarking.hydra_cell",
+            "fairseq_neupronet.benchmark.hydra_cell",
             "--multirun",
             f"benchmark={config}",
             f"out={tmp_path / 'out'}",

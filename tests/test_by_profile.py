@@ -6,9 +6,9 @@ import shutil
 import pytest
 import written_cells
 
-from fairseq_neupronet.benchmarking.by_profile import write_by_profile
-from fairseq_neupronet.benchmarking.collecting import read_rows
-from fairseq_neupronet.benchmarking.comparison import summaries
+from fairseq_neupronet.benchmark.by_profile import write_by_profile
+from fairseq_neupronet.benchmark.comparison import summaries
+from fairseq_neupronet.benchmark.results import read_rows
 from fairseq_neupronet.errors import InputError
 
 VARIANTS = {"base": 0.0, "base+majority_vote": 0.05, "dot": 0.15}

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fairseq_neupronet.backbones.causal_convolutions import CausalConvolutions, steps_read
+from fairseq_neupronet.backbones.wav2vec2.convolutions import CausalConvolutions, steps_read
 
 PUBLISHED = [(12, 5, 1, 2), (8, 5, 2, 2), (6, 5, 4, 2)]
 SPECS = [

@@ -9,7 +9,7 @@ from unittest import mock
 import pytest
 import torch
 
-from fairseq_neupronet import checkpoint_files
+from fairseq_neupronet.checkpoints import durable as checkpoint_files
 from fairseq_neupronet.errors import InputError
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.modules.classification_loss import class_alpha, focal_loss, smoothed_targets, soft_focal_loss
+from fairseq_neupronet.networks.losses import class_alpha, focal_loss, smoothed_targets, soft_focal_loss
 
 GOLDEN = Path(__file__).parent / "golden"
 

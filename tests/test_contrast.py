@@ -8,8 +8,8 @@ import tiny
 import torch
 from test_mask_options import network
 
-from fairseq_neupronet.backbones import spectrogram_wav2vec2
-from fairseq_neupronet.backbones.spectrogram_wav2vec2 import Randomness
+from fairseq_neupronet.backbones.wav2vec2 import network as spectrogram_wav2vec2
+from fairseq_neupronet.backbones.wav2vec2.network import Randomness
 
 
 @pytest.mark.parametrize("everywhere", [True, False])

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax, softmax
 
-from fairseq_neupronet.data.enrolment import enrol
 from fairseq_neupronet.evaluation.controls import CONTROLS
-from fairseq_neupronet.evaluation.grouping import Grouping
+from fairseq_neupronet.profiles.enrolment import enrol
+from fairseq_neupronet.profiles.groups import Grouping
 
 N_CLIPS, N_CLASSES = 40, 3
 

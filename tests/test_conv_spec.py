@@ -5,8 +5,8 @@ import time
 import pytest
 import torch
 
+from fairseq_neupronet.backbones.wav2vec2.conv_spec import output_lengths, parse_conv_spec
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.modules.conv_spec import output_lengths, parse_conv_spec
 
 
 def test_lists_and_default_stride():

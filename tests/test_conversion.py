@@ -6,13 +6,13 @@ import torch
 from official import REFERENCE, extractor, neupronet
 from omegaconf import OmegaConf
 
-from fairseq_neupronet.backbones.spectrogram_wav2vec2 import SpectrogramWav2Vec2
+from fairseq_neupronet.backbones.wav2vec2.conv_spec import parse_conv_spec
+from fairseq_neupronet.backbones.wav2vec2.network import SpectrogramWav2Vec2
 from fairseq_neupronet.cli import main
 from fairseq_neupronet.conversion.cnn import EFFICIENTNETS
 from fairseq_neupronet.conversion.official import leaves
 from fairseq_neupronet.models.neupronet import NeuProNetModel
 from fairseq_neupronet.models.spectrogram_wav2vec2 import SpectrogramWav2Vec2Config
-from fairseq_neupronet.modules.conv_spec import parse_conv_spec
 
 needs_reference = pytest.mark.skipif(
     not REFERENCE.is_dir(), reason="the reference checkpoints are not here (NEUPRONET_REFERENCE)"

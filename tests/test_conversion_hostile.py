@@ -13,8 +13,8 @@ import pytest
 import torch
 from test_conversion import converted
 
+from fairseq_neupronet.checkpoints.plain import MAX_PICKLE_BYTES, read_plain_checkpoint
 from fairseq_neupronet.cli import main
-from fairseq_neupronet.conversion.plain_file import MAX_PICKLE_BYTES, read_plain_checkpoint
 from fairseq_neupronet.errors import InputError
 
 MEBIBYTE = 2**20

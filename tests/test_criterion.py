@@ -9,7 +9,7 @@ import torch
 from fairseq.logging import metrics
 
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.modules.supcon import supcon_loss
+from fairseq_neupronet.networks.supcon import supcon_loss
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from fairseq_neupronet import fairseq_patches, stop_signals
+from fairseq_neupronet.trainer import patches as fairseq_patches
+from fairseq_neupronet.trainer import stop_signals
 
 CONFIG = SimpleNamespace(optimization=SimpleNamespace(max_update=0), checkpoint=SimpleNamespace(patience=-1))
 TRAINER = SimpleNamespace(get_num_updates=lambda: 7)

@@ -14,9 +14,9 @@ from fairseq import tasks
 from omegaconf import OmegaConf
 
 from fairseq_neupronet.cli import main
-from fairseq_neupronet.data.enrolment import enrol, path_keys
 from fairseq_neupronet.evaluation.controls import CONTROLS
-from fairseq_neupronet.evaluation.grouping import Grouping
+from fairseq_neupronet.profiles.enrolment import enrol, path_keys
+from fairseq_neupronet.profiles.groups import Grouping
 
 PROTOCOLS = ("single", "full", "enrol-2", "batch-5")
 

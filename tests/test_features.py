@@ -15,8 +15,9 @@ import yaml
 
 from fairseq_neupronet.audio.decode import load_audio
 from fairseq_neupronet.audio.features import empty_bands_notes, extract_features, filter_bank
-from fairseq_neupronet.audio.recipe import FeatureRecipe, configs_folder
+from fairseq_neupronet.audio.recipe import FeatureRecipe
 from fairseq_neupronet.errors import InputError
+from fairseq_neupronet.files import configs_folder
 
 
 def _tone_sweep(seconds, rate):

@@ -10,9 +10,9 @@ import torch
 from fairseq_neupronet.audio.bands import band_centres
 from fairseq_neupronet.audio.features import extract_features
 from fairseq_neupronet.audio.recipe import FeatureRecipe
+from fairseq_neupronet.data.augmentation import SpecAugment
 from fairseq_neupronet.data.frequency_warp import FrequencyWarp
 from fairseq_neupronet.data.manifest import read_manifest
-from fairseq_neupronet.data.spec_augment import SpecAugment
 from fairseq_neupronet.errors import InputError
 
 CENTRES = np.array([100.0, 200.0, 400.0, 800.0])

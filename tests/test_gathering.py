@@ -5,10 +5,10 @@ import torch
 import two_workers
 from torch import nn
 
-from fairseq_neupronet.modules.fusion import build_fusion
-from fairseq_neupronet.modules.gathering import gather_profiles
-from fairseq_neupronet.modules.network import NeuProNet
-from fairseq_neupronet.modules.pooling import ProfilePooling
+from fairseq_neupronet.networks.fusion import build_fusion
+from fairseq_neupronet.networks.gathering import gather_profiles
+from fairseq_neupronet.networks.neupronet import NeuProNet
+from fairseq_neupronet.networks.pooling import ProfilePooling
 
 WIDTH = 6
 SIZES = (3, 5)

@@ -8,9 +8,9 @@ import torch
 from test_numerics import steps, trainer_of
 from torch import nn
 
-from fairseq_neupronet.modules.auto_encoder import AutoEncoderLoss
-from fairseq_neupronet.modules.fusion import build_fusion
-from fairseq_neupronet.optim.frozen_masters import masters_kept
+from fairseq_neupronet.networks.auto_encoder import AutoEncoderLoss
+from fairseq_neupronet.networks.fusion import build_fusion
+from fairseq_neupronet.trainer.frozen_masters import masters_kept
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.evaluation.metrics import ICBHI_METRICS
-from fairseq_neupronet.training_run import _check_best_metric
+from fairseq_neupronet.runs.run import _check_best_metric
 
 NORMAL_AND_OTHERS = ("cough", "normal", "sniff")
 

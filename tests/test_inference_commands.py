@@ -11,7 +11,7 @@ import tiny
 
 import fairseq_neupronet
 from fairseq_neupronet.cli import main
-from fairseq_neupronet.inference import exporting
+from fairseq_neupronet.export import export as exporting
 
 
 @pytest.fixture(scope="module")

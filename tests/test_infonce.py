@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from fairseq_neupronet.modules import infonce
-from fairseq_neupronet.modules.infonce import infonce_logits, infonce_loss
-from fairseq_neupronet.modules.negatives import Negatives, sample_negatives
+from fairseq_neupronet.backbones.wav2vec2 import infonce
+from fairseq_neupronet.backbones.wav2vec2.infonce import infonce_logits, infonce_loss
+from fairseq_neupronet.backbones.wav2vec2.negatives import Negatives, sample_negatives
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 from test_conversion import converted
 from test_span_masks import runs
 
-from fairseq_neupronet.backbones.spectrogram_wav2vec2 import SpectrogramWav2Vec2
+from fairseq_neupronet.backbones.wav2vec2.network import SpectrogramWav2Vec2
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.models.spectrogram_wav2vec2 import SpectrogramWav2Vec2Config, SpectrogramWav2Vec2Model
 

@@ -7,8 +7,8 @@ import torch
 from scipy import stats
 
 from fairseq_neupronet.data.mixup import Mixup
-from fairseq_neupronet.data.splitmix import uniforms
 from fairseq_neupronet.errors import InputError
+from fairseq_neupronet.profiles.draws import uniforms
 
 
 def mix(partners, profile, n_mels=3, n_frames=5, alpha=0.4, seed=1):

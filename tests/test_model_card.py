@@ -13,7 +13,7 @@ import torch
 
 from fairseq_neupronet.cli import main
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.model_card import CARD, card_of, hears_profiles
+from fairseq_neupronet.runs.card import CARD, card_of, hears_profiles
 
 
 def table_row(card: str, first: str) -> list[str]:

@@ -13,12 +13,12 @@ from fairseq.logging import metrics
 from fairseq.trainer import Trainer
 from omegaconf import OmegaConf, open_dict
 
-from fairseq_neupronet import non_finite
 from fairseq_neupronet.audio.features import extract_features
 from fairseq_neupronet.audio.recipe import FeatureRecipe
 from fairseq_neupronet.cli import main
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.fairseq_patches import _check_grad_norms, patch_fairseq
+from fairseq_neupronet.trainer import non_finite
+from fairseq_neupronet.trainer.patches import _check_grad_norms, patch_fairseq
 
 
 def trainer_of(data, task_name="spectrogram_finetuning", **changes):
@@ -50,7 +50,7 @@ def trainer_of(data, task_name="spectrogram_finetuning", **changes):
 def _patched(monkeypatch):
     """As in a training, whose command the process has imported."""
     patch_fairseq()
-    from fairseq_neupronet import fairseq_patches
+    from fairseq_neupronet.trainer import patches as fairseq_patches
 
     if "_check_grad_norms" not in fairseq_patches._originals:
         monkeypatch.setitem(fairseq_patches._originals, "_check_grad_norms", Trainer._check_grad_norms)

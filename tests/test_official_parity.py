@@ -5,10 +5,10 @@ import pytest
 import torch
 from official import GOLDEN, REFERENCE, extractor, neupronet
 
-from fairseq_neupronet.backbones.spectrogram_wav2vec2 import Randomness
-from fairseq_neupronet.modules.infonce import infonce_loss
-from fairseq_neupronet.modules.negatives import Negatives
-from fairseq_neupronet.modules.pooling import same_profile_mask
+from fairseq_neupronet.backbones.wav2vec2.infonce import infonce_loss
+from fairseq_neupronet.backbones.wav2vec2.negatives import Negatives
+from fairseq_neupronet.backbones.wav2vec2.network import Randomness
+from fairseq_neupronet.networks.pooling import same_profile_mask
 
 POOLINGS = ("mean", "profile", "cosine", "dot")
 close = {"rtol": 0, "atol": 1e-5}

@@ -5,8 +5,8 @@ import pytest
 import tiny
 import torch
 
-from fairseq_neupronet.backbones.spectrogram_wav2vec2 import SpectrogramWav2Vec2
-from fairseq_neupronet.modules.span_masks import span_mask
+from fairseq_neupronet.backbones.wav2vec2.network import SpectrogramWav2Vec2
+from fairseq_neupronet.backbones.wav2vec2.span_masks import span_mask
 
 # Without dropout the passes differ by their masks only.
 STILL = {
@@ -47,7 +47,7 @@ def test_with_the_same_masks_loss_and_gradients_are_those_of_two_passes(corpus, 
     def same_negatives(*arguments, generator, **options):
         return sample(*arguments, generator=torch.Generator().manual_seed(5), **options)
 
-    from fairseq_neupronet.backbones import spectrogram_wav2vec2
+    from fairseq_neupronet.backbones.wav2vec2 import network as spectrogram_wav2vec2
 
     sample = spectrogram_wav2vec2.sample_negatives
     monkeypatch.setattr(SpectrogramWav2Vec2, "draw_masks", same_masks)

@@ -5,8 +5,8 @@ import tiny
 import torch
 from omegaconf import OmegaConf
 
-from fairseq_neupronet.backbones.plain_transformer import PlainTransformer
-from fairseq_neupronet.backbones.transformer import TransformerBackbone
+from fairseq_neupronet.backbones.wav2vec2.backbone import TransformerBackbone
+from fairseq_neupronet.backbones.wav2vec2.encoder import PlainTransformer
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.models.spectrogram_wav2vec2 import SpectrogramWav2Vec2Config
 

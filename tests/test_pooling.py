@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.modules.pooling import (
+from fairseq_neupronet.networks.pooling import (
     POOLINGS,
     PoolingOptions,
     ProfilePooling,
@@ -148,7 +148,7 @@ def test_half_precision_in_half_precision_out():
 
 
 def test_a_registered_pooling_is_found(monkeypatch):
-    monkeypatch.setattr("fairseq_neupronet.modules.pooling.POOLINGS", dict(POOLINGS))
+    monkeypatch.setattr("fairseq_neupronet.networks.pooling.POOLINGS", dict(POOLINGS))
     monkeypatch.setattr(f"{__name__}.POOLINGS", dict(POOLINGS))
 
     @register_pooling("largest")

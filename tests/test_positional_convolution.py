@@ -4,7 +4,7 @@ import pytest
 import torch
 from fairseq.models.wav2vec.wav2vec2 import make_conv_pos
 
-from fairseq_neupronet.backbones.positional_convolution import PositionalConvolution
+from fairseq_neupronet.backbones.wav2vec2.positional_convolution import PositionalConvolution
 
 
 @pytest.mark.parametrize("taps", [1, 7, 8, 128])

@@ -17,8 +17,8 @@ import two_processes
 from omegaconf import OmegaConf
 
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.processes import check_processes
-from fairseq_neupronet.training_run import run_name
+from fairseq_neupronet.runs.run import run_name
+from fairseq_neupronet.trainer.processes import check_processes
 
 # Nothing random, nothing that couples clips; a big epsilon, because Adam turns the rounding of a gradient that is zero
 # into whole steps; no weight decay, which fairseq's DistributedDataParallel applies to unused parameters too.

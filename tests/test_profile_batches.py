@@ -5,7 +5,7 @@ import pytest
 import tiny
 
 from fairseq_neupronet.data.manifest import read_manifest
-from fairseq_neupronet.data.profile_batches import profile_batches
+from fairseq_neupronet.profiles.batches import profile_batches
 
 
 def draw(profiles, clips_per_profile, profiles_per_batch, seed=0):

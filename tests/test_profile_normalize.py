@@ -8,10 +8,10 @@ import pytest
 import tiny
 import torch
 
-from fairseq_neupronet.data.band_statistics import BandSums
-from fairseq_neupronet.data.enrolment import enrol, path_keys
-from fairseq_neupronet.data.profile_normalization import OfDrawnClips
 from fairseq_neupronet.errors import InputError
+from fairseq_neupronet.profiles.band_statistics import BandSums
+from fairseq_neupronet.profiles.enrolment import enrol, path_keys
+from fairseq_neupronet.profiles.normalization import OfDrawnClips
 
 
 def normalizing(corpus, **options):

@@ -7,11 +7,11 @@ import pytest
 import tiny
 import torch
 
-from fairseq_neupronet.data.enrolment import Enrolment, enrol, path_keys
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.evaluation.grouping import Grouping, listed_chunks, partition_chunks
-from fairseq_neupronet.evaluation.protocols import Protocol, group_clips
-from fairseq_neupronet.modules.pooling import ProfilePooling
+from fairseq_neupronet.networks.pooling import ProfilePooling
+from fairseq_neupronet.profiles.enrolment import Enrolment, enrol, path_keys
+from fairseq_neupronet.profiles.groups import Grouping, listed_chunks, partition_chunks
+from fairseq_neupronet.profiles.protocols import Protocol, group_clips
 
 PROFILE = np.array([7, -3, 7, 7, 2, -3])
 BATCH = np.array([0, 0, 1, 0, 1, 1])

@@ -11,7 +11,7 @@ import tiny
 import written_cells
 from sklearn.metrics import f1_score
 
-from fairseq_neupronet.benchmarking.comparison import compared_metric, summaries, summary_table
+from fairseq_neupronet.benchmark.comparison import compared_metric, summaries, summary_table
 from fairseq_neupronet.cli import main
 
 pytest.importorskip("matplotlib")
@@ -140,7 +140,7 @@ def test_what_a_control_has_not_under_single_is_not_said_to_lack_its_test(tmp_pa
 def test_attention_weights_equal_a_softmax_by_torch():
     import torch
 
-    from fairseq_neupronet.reporting.embedding_figures import attention_weights
+    from fairseq_neupronet.benchmark.embedding_figures import attention_weights
 
     clip, profile = np.random.default_rng(0).normal(size=(2, 5, 3))
     expected = torch.softmax(torch.tensor(clip) @ torch.tensor(profile).T / 2.5, dim=1)
@@ -148,7 +148,7 @@ def test_attention_weights_equal_a_softmax_by_torch():
 
 
 def test_learning_curves_are_those_of_the_log(tmp_path):
-    from fairseq_neupronet.reporting.learning_curves import read_curves
+    from fairseq_neupronet.benchmark.learning_curves import read_curves
 
     (tmp_path / "log.txt").write_text(written_cells.LOG, encoding="utf-8")
     curves = read_curves(tmp_path / "log.txt")
@@ -157,7 +157,7 @@ def test_learning_curves_are_those_of_the_log(tmp_path):
 
 
 def test_profiles_of_many_sizes_are_put_in_ranges_that_hold_them_all():
-    from fairseq_neupronet.reporting.figures import _size_classes
+    from fairseq_neupronet.benchmark.figures import _size_classes
 
     sizes = np.random.default_rng(0).integers(1, 60, 200)
     ranges = _size_classes(sizes)
@@ -230,8 +230,8 @@ def bars(figure) -> list[tuple[float, float]]:
 
 
 def test_gains_of_all_variants_stand_over_their_own_sizes_where_one_has_fewer_folds(tmp_path):
-    from fairseq_neupronet.reporting.figures import gain_by_profile_size
-    from fairseq_neupronet.reporting.source import Source
+    from fairseq_neupronet.benchmark.figures import gain_by_profile_size
+    from fairseq_neupronet.benchmark.source import Source
 
     cells = [("base", 1, 1), ("base", 2, 1), ("dot", 1, 1), ("dot", 2, 1), ("film", 1, 1)]
     results = table_of(tmp_path, cells, sizes=lambda fold: (10, 12) if fold == 1 else (2, 3))
@@ -248,9 +248,9 @@ def test_gains_of_all_variants_stand_over_their_own_sizes_where_one_has_fewer_fo
 
 def test_an_interval_is_drawn_where_it_is_even_if_the_point_is_not_in_it(tmp_path):
     """Folds of 20 clips at about .2 and of 1,000 at about .9: their mean is far from that of all clips."""
-    from fairseq_neupronet.benchmarking.statistics import bootstrap_interval
-    from fairseq_neupronet.reporting.figures import accuracy_by_protocol
-    from fairseq_neupronet.reporting.source import Source
+    from fairseq_neupronet.benchmark.figures import accuracy_by_protocol
+    from fairseq_neupronet.benchmark.source import Source
+    from fairseq_neupronet.benchmark.statistics import bootstrap_interval
 
     results = table_of(
         tmp_path,
@@ -273,8 +273,8 @@ def test_an_interval_is_drawn_where_it_is_even_if_the_point_is_not_in_it(tmp_pat
 
 @pytest.mark.parametrize(("protocol", "is_drawn"), [("full", True), ("enrol-3", False), ("single", False)])
 def test_weights_are_drawn_where_a_group_is_the_whole_profile(tmp_path, protocol, is_drawn):
-    from fairseq_neupronet.reporting.embedding_figures import attention_map
-    from fairseq_neupronet.reporting.source import Embeddings
+    from fairseq_neupronet.benchmark.embedding_figures import attention_map
+    from fairseq_neupronet.benchmark.source import Embeddings
 
     rng = np.random.default_rng(0)
     arrays = {
@@ -288,8 +288,8 @@ def test_weights_are_drawn_where_a_group_is_the_whole_profile(tmp_path, protocol
 
 
 def test_every_variant_has_its_confusion_matrix(tmp_path):
-    from fairseq_neupronet.reporting.figures import confusion_matrices
-    from fairseq_neupronet.reporting.source import Source
+    from fairseq_neupronet.benchmark.figures import confusion_matrices
+    from fairseq_neupronet.benchmark.source import Source
 
     variants = {"base": 0.0} | {f"v{number}": 0.1 for number in range(10)}
     results = written_cells.write_cells(tmp_path, variants, n_profiles=3, clips=6, folds=(1,), seeds=(1,))

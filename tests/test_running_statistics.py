@@ -22,7 +22,7 @@ def keep_buffers(folder):
     def prepare():
         from fairseq import trainer
 
-        from fairseq_neupronet.processes import process_number
+        from fairseq_neupronet.trainer.processes import process_number
 
         step = trainer.Trainer.train_step
 

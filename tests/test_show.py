@@ -13,7 +13,7 @@ from fairseq_neupronet.audio.bands import band_centres
 from fairseq_neupronet.audio.recipe import FeatureRecipe
 from fairseq_neupronet.cli import main
 from fairseq_neupronet.inference.grouping import attention
-from fairseq_neupronet.modules.pooling import ProfilePooling
+from fairseq_neupronet.networks.pooling import ProfilePooling
 
 
 class Network:

@@ -8,8 +8,8 @@ import pytest
 import torch
 from fairseq.data import data_utils
 
+from fairseq_neupronet.backbones.wav2vec2.span_masks import SELECTIONS, channel_mask, span_mask
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.modules.span_masks import SELECTIONS, channel_mask, span_mask
 
 
 def runs(row: np.ndarray) -> list[tuple[int, int]]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fairseq_neupronet.data.spec_augment import SpecAugment
+from fairseq_neupronet.data.augmentation import SpecAugment
 
 NO_MASKS = {"frequency_mask": 0, "time_mask": 0}
 

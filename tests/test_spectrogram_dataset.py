@@ -12,10 +12,10 @@ import torch
 from many_clips import write_many_clips
 from tiny import LENGTHS, collated, dataset
 
+from fairseq_neupronet.data.augmentation import SpecAugment
 from fairseq_neupronet.data.clip_files import ClipFiles
+from fairseq_neupronet.data.dataset import SpectrogramDataset
 from fairseq_neupronet.data.manifest import read_manifest
-from fairseq_neupronet.data.spec_augment import SpecAugment
-from fairseq_neupronet.data.spectrogram_dataset import SpectrogramDataset
 from fairseq_neupronet.errors import InputError
 
 

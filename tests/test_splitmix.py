@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fairseq_neupronet.data.splitmix import below, mix, uniforms
+from fairseq_neupronet.profiles.draws import below, mix, uniforms
 
 GOLDEN = 0x9E3779B97F4A7C15
 

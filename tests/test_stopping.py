@@ -12,7 +12,7 @@ import pytest
 import tiny
 from test_resumption import PROFILES, UPDATES, arguments, started_from, trained
 
-from fairseq_neupronet import checkpoint_files
+from fairseq_neupronet.checkpoints import durable as checkpoint_files
 
 sys.path.insert(0, str(tiny.ROOT / "scripts"))
 from training_comparison import difference, figures  # noqa: E402
@@ -42,7 +42,7 @@ def slow_down(update: int):
     def prepare():
         from fairseq import trainer
 
-        from fairseq_neupronet import stop_signals
+        from fairseq_neupronet.trainer import stop_signals
 
         step = trainer.Trainer.train_step
 

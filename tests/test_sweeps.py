@@ -8,7 +8,7 @@ import pytest
 import tiny
 from test_resumption import arguments, trained
 
-from fairseq_neupronet import checkpoint_files
+from fairseq_neupronet.checkpoints import durable as checkpoint_files
 
 sys.path.insert(0, str(tiny.ROOT / "scripts"))
 from training_comparison import difference, figures, rows_of  # noqa: E402
@@ -68,7 +68,7 @@ def wait_in_the_second_training():
     """At its second update, until there is a signal."""
     from fairseq import trainer
 
-    from fairseq_neupronet import stop_signals
+    from fairseq_neupronet.trainer import stop_signals
 
     step, seen = trainer.Trainer.train_step, []
 

@@ -5,7 +5,7 @@ import logging
 
 import torch
 
-from fairseq_neupronet.training_log import LOG, read, record
+from fairseq_neupronet.runs.log import LOG, read, record
 
 
 def rows(folder) -> list[dict]:

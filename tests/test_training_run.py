@@ -11,7 +11,7 @@ from pathlib import Path
 import tiny
 import torch
 
-from fairseq_neupronet.training_run import run_name
+from fairseq_neupronet.runs.run import run_name
 
 
 def test_outputs_are_named_by_config_and_overrides_without_a_clock(place, run_folder):

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.modules.two_views import TwoBackbones, TwoHeads
+from fairseq_neupronet.networks.two_views import TwoBackbones, TwoHeads
 
 DRAWN = {"profile_normalize": True, "profile_normalize_clips": "random", "profile_normalize_prior": 20.0}
 AUGMENTED = {"specaug": True, "frequency_mask": 4, "time_mask": 6, "time_roll": 5, "frequency_warp": 0.1}

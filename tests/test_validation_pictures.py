@@ -7,10 +7,10 @@ import pytest
 import tiny
 import torch
 
-from fairseq_neupronet import validation_pictures
 from fairseq_neupronet.audio.recipe import FeatureRecipe
-from fairseq_neupronet.evaluation.clip_outputs import Evaluation
-from fairseq_neupronet.training_log import LOG, read
+from fairseq_neupronet.evaluation.outputs import Evaluation
+from fairseq_neupronet.runs import pictures as validation_pictures
+from fairseq_neupronet.runs.log import LOG, read
 
 CLASSES = ["cough", "laugh", "$5"]
 

@@ -14,8 +14,8 @@ from fairseq_cli import validate as validate_command
 from omegaconf import OmegaConf, open_dict
 
 import fairseq_neupronet.tasks  # noqa: F401 (registers the plugin)
+from fairseq_neupronet.data.dataset import SpectrogramDataset
 from fairseq_neupronet.data.manifest import Manifest
-from fairseq_neupronet.data.spectrogram_dataset import SpectrogramDataset
 
 ROOT = Path(__file__).parents[1]
 N_MELS = 8

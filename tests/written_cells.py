@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from fairseq_neupronet.benchmarking.collecting import COLUMNS
+from fairseq_neupronet.benchmark.results import COLUMNS
 
 CLASSES = ("cough", "laughter", "sigh", "sniff")
 PROTOCOLS = {"single": 0.0, "enrol-1": 0.2, "enrol-3": 0.5, "full": 1.0}  # share of a variant's gain

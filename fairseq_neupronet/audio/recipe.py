@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.files import atomic_file
+from fairseq_neupronet.files import atomic_file, configs_folder
 
 RECIPE_FILE = "recipe.yaml"
 
@@ -26,13 +26,6 @@ _LONGEST_REASON = 300
 _MOST = {"n_fft": 1 << 18, "n_mels": 1 << 10, "frame_length_ms": 10_000}
 _MOST_OF_OTHERS = 10**7
 _LEAST_SAMPLE_RATE = 1000  # Hz; below it someone has written kHz
-
-
-def configs_folder() -> Path:
-    """The folder of the shipped configs: inside an installed package, beside the package in a checkout."""
-    package = Path(__file__).resolve().parents[1]
-    inside = package / "configs"
-    return inside if inside.is_dir() else package.parent / "configs"
 
 
 @dataclasses.dataclass(frozen=True)

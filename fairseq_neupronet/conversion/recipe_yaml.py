@@ -4,9 +4,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-import fairseq_neupronet
-from fairseq_neupronet.audio.recipe import configs_folder
-from fairseq_neupronet.files import atomic_file
+from fairseq_neupronet.files import atomic_file, configs_folder, package_folder
 
 _OURS = ("task", "model", "criterion")
 # The schedule's length stays that of the optimisation, so that one option changes both.
@@ -35,8 +33,7 @@ def write_recipe(path: str | Path, config: dict, options: set[str], stage: str, 
             OmegaConf.update(recipe, f"{section}._name", config[section]["_name"], force_add=True)
     # Evaluation on several processes gathers the embeddings of whole batches.
     OmegaConf.update(recipe, "common.all_gather_list_size", 2**25, force_add=True)
-    package = Path(fairseq_neupronet.__file__).parent
-    OmegaConf.update(recipe, "common.user_dir", str(package), force_add=True)
+    OmegaConf.update(recipe, "common.user_dir", str(package_folder()), force_add=True)
     OmegaConf.update(recipe, "checkpoint.save_dir", "${hydra:runtime.output_dir}/checkpoints", force_add=True)
     # Unlike restore_file it gives way to the run's own checkpoint_last.pt when the same command is started again.
     OmegaConf.update(recipe, "checkpoint.continue_once", str(Path(checkpoint).resolve()), force_add=True)

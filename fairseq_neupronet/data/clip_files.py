@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fairseq_neupronet.data.npy import MAGIC, parse_header
+from fairseq_neupronet.arrays import MAGIC, parse_header
 from fairseq_neupronet.data.packed import is_compressed, is_packed, parse_place
 from fairseq_neupronet.errors import InputError
 

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fairseq_neupronet.arrays import NpyHeader, parse_header
 from fairseq_neupronet.audio.recipe import FeatureRecipe
-from fairseq_neupronet.data.npy import NpyHeader, parse_header
 from fairseq_neupronet.data.packed import Place, read_directory
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.preparation.clips import SPLITS, Clip

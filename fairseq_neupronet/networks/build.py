@@ -1,0 +1,75 @@
+"""From a model's configuration to its network, for training by fairseq and for use without it."""
+
+import copy
+from collections.abc import Callable
+
+from fairseq_neupronet.backbones.registry import Backbone, build_backbone
+from fairseq_neupronet.networks.fusion import build_fusion
+from fairseq_neupronet.networks.heads import build_head
+from fairseq_neupronet.networks.neupronet import NeuProNet
+from fairseq_neupronet.networks.pooling import ProfilePooling
+from fairseq_neupronet.networks.profile_bank import ProfileBank
+from fairseq_neupronet.networks.two_views import TwoBackbones, TwoHeads
+
+NO_BACKBONE = "none"
+TRANSFORMER = "spectrogram_wav2vec2"
+
+
+def build_network(config, transformer: Callable[..., Backbone], kind: type[NeuProNet] = NeuProNet) -> NeuProNet:
+    """Build the network that a configuration describes.
+
+    Args:
+        config: the fields of :class:`~fairseq_neupronet.models.neupronet.NeuProNetConfig`, as attributes.
+        transformer: builds a spectrogram wav2vec 2.0 as :class:`~fairseq_neupronet.backbones.wav2vec2.backbone.
+            TransformerBackbone` is built: that one for training, the plain one for use.
+        kind: the class of the network.
+
+    Raises:
+        InputError: an unknown backbone, pooling, fusion or head, or sizes that one of them refuses.
+    """
+    width = config.decoder_embed_dim
+
+    def build_transformer(network_config) -> Backbone:
+        return transformer(network_config, config.n_mels, width, config.final_dropout, config.apply_mask)
+
+    def build_named(name: str) -> Backbone | None:
+        if name == TRANSFORMER:
+            return build_transformer(config.transformer)
+        named = copy.copy(config)  # backbones find their name in the configuration
+        named.backbone = name
+        return None if name == NO_BACKBONE else build_backbone(name, config.n_mels, width, named)
+
+    backbone = build_named(config.backbone)
+    if config.two_views:
+        backbone = TwoBackbones([backbone, build_named(config.second_backbone or config.backbone)])
+    extractor = pooling = fusion = bank = None
+    if config.profiling:
+        extractor = build_transformer(config.profile_extractor)
+        pooling = ProfilePooling(
+            str(config.pooling), config.temperature, str(config.cosine_sign), config.normalize_embeddings
+        )
+        fusion = build_fusion(str(config.fusion), width, config.fusion_rank)
+        head = build_head(
+            str(config.head),
+            fusion.width,
+            config.n_classes,
+            config.clf_hidden_dim,
+            config.clf_dropout_rate,
+            fusion.branches,
+        )
+        bank = ProfileBank(width) if str(config.grouping) == "whole_split" else None
+    else:
+        head = TwoHeads(width, config.n_classes) if config.two_views else build_head("linear", width, config.n_classes)
+    return kind(
+        backbone,
+        head,
+        extractor,
+        pooling,
+        fusion,
+        config.freeze_backbone_updates,
+        config.freeze_profile_extractor_updates,
+        config.one_pass,
+        config.gather_profiles,
+        str(config.grouping),
+        bank,
+    )
