@@ -24,7 +24,7 @@ say "pytest"
 
 # Each file in a process of its own: the slow tests fork trainings, which want a process that has not trained before.
 failed=()
-for file in $(grep -lE 'mark\.slow' tests/test_*.py); do
+for file in $(grep -lE 'mark\.slow' -r --include='test_*.py' tests | sort); do
     say "pytest, slow: $file"
     "$venv/bin/python" -m pytest -m slow "$file" ${arguments[@]+"${arguments[@]}"} || failed+=("$file")
 done

@@ -1,7 +1,7 @@
 """Spectrogram wav2vec 2.0 as a trained model uses it: evaluation only, in plain torch, without fairseq.
 
-The same numbers and parameters' names as :mod:`~fairseq_neupronet.backbones.wav2vec2.backbone`, whose encoder is fairseq's:
-importing that takes longer than loading a model, and its masks and layer drops cannot be exported.
+The same numbers and parameters' names as :mod:`~fairseq_neupronet.backbones.wav2vec2.backbone`, whose encoder is
+fairseq's: importing that takes longer than loading a model, and its masks and layer drops cannot be exported.
 
 Letters: B clips, M mel bands, F frames, T steps, C encoder width, D embedding width.
 """
