@@ -86,7 +86,6 @@ def test_good_settings_pass(corpus, recipe):
         ("dataset.valid_subset=eval", "eval.tsv: no such manifest"),
         ("task.max_sample_size=0", "task.max_sample_size=0: give frames from 1 up, or leave it unset"),
         ("task.max_sample_size=-5", "task.max_sample_size=-5: give frames from 1 up"),
-        ("task.profiles_per_batch=0", "task.profiles_per_batch=0: give profiles from 1 up"),
         ("model.transformer.encoder_attention_heads=3", "attention_heads=3 does not divide encoder_embed_dim=16"),
         ("model.transformer.conv_pos_groups=3", "conv_pos_groups=3 does not divide encoder_embed_dim=16"),
         ("model.transformer.dropout=-0.1", "dropout=-0.1: give a number from 0 to 1"),

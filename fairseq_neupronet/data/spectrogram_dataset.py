@@ -49,8 +49,8 @@ class SpectrogramDataset(SpawnShared, FairseqDataset):
         max_sample_size, min_sample_size: frames; longer clips are cut, shorter ones are left out.
         normalize: zero mean and unit variance per clip.
         warp, augment, mixup: applied in training, one after the other.
-        clips_per_profile: batches of profile chunks of this size; None batches by length.
-        profiles_per_batch: chunks per batch; None fills the batch size.
+        clips_per_profile: batches of profile chunks of this size, as many as the batch size holds; None batches by
+            length.
         profile_normalization: zero mean and unit variance of each mel band over the clips of a profile.
 
     Attributes:
@@ -84,7 +84,6 @@ class SpectrogramDataset(SpawnShared, FairseqDataset):
         augment: SpecAugment | None = None,
         mixup: Mixup | None = None,
         clips_per_profile: int | None = None,
-        profiles_per_batch: int | None = None,
         profile_normalization: ProfileNormalization | None = None,
     ):
         super().__init__()
@@ -94,7 +93,7 @@ class SpectrogramDataset(SpawnShared, FairseqDataset):
         self.fixed_frames, self.max_sample_size = fixed_frames, max_sample_size
         self.normalize = normalize
         self.warp, self.augment, self.mixup = (warp, augment, mixup) if training else (None, None, None)
-        self.clips_per_profile, self.profiles_per_batch = clips_per_profile, profiles_per_batch
+        self.clips_per_profile = clips_per_profile
         self.profile_normalization, self._statistics = profile_normalization, None
         self.grouping: Grouping | None = None
         self.batch_clips: int | None = None
@@ -224,8 +223,7 @@ class SpectrogramDataset(SpawnShared, FairseqDataset):
         source = torch.cat([self._augmented(_padded(view, n_frames), lengths, draws) for view in views], dim=1)
         mixed = None
         if self.mixup is not None:
-            profile = None if self.manifest.profiles is None else self.manifest.profiles[rows]
-            source, partner, share = self.mixup(source, profile, draws[:, _MIX])
+            source, partner, share = self.mixup(source, draws[:, _MIX])
             mixed = {"partner": partner, "share": share}
         padding_mask = torch.from_numpy(np.arange(n_frames) >= lengths[:, None])
         net_input = {"source": source, "padding_mask": padding_mask, "frames": lengths}
@@ -278,11 +276,11 @@ class SpectrogramDataset(SpawnShared, FairseqDataset):
             return batches_by_length(indices, lengths, max_tokens, max_sentences)
         if max_sentences is None:
             raise InputError("task.profile_batches needs dataset.batch_size; dataset.max_tokens does not size them")
-        profiles_per_batch = self.profiles_per_batch or max(1, max_sentences // self.clips_per_profile)
-        if profiles_per_batch * self.clips_per_profile > max_sentences:
+        profiles_per_batch = max_sentences // self.clips_per_profile
+        if profiles_per_batch == 0:
             raise InputError(
-                f"{profiles_per_batch} profiles of {self.clips_per_profile} clips do not fit dataset.batch_size="
-                f"{max_sentences}; lower task.profiles_per_batch or task.clips_per_profile"
+                f"task.clips_per_profile={self.clips_per_profile}: so many clips of a profile do not fit "
+                f"dataset.batch_size={max_sentences}; lower it, or raise dataset.batch_size"
             )
         # Not the generator of ordered_indices: of clips of one length it would undo that order, clip by clip.
         rng = np.random.default_rng((self.seed, self.epoch, _BATCHES))
