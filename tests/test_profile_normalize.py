@@ -189,12 +189,6 @@ def test_random_training_is_of_the_drawn_clips(corpus):
     assert len(sizes) > 2
 
 
-def test_draws_are_told_apart_from_clips_that_repeat(corpus):
-    for clips, repeats in (("all", True), ("random", False)):
-        batch = tiny.batches(normalizing(corpus, profile_normalize_clips=clips), "train")[0]
-        assert batch["repeats"] is repeats
-
-
 # ---- checkpoints and refusals --------------------------------------------------------------------------------------
 
 

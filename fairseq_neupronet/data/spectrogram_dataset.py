@@ -127,13 +127,6 @@ class SpectrogramDataset(SpawnShared, FairseqDataset):
         return len(self.rows)
 
     @property
-    def repeats(self) -> bool:
-        """Whether what a network gets of a clip is the same in every epoch and every batch."""
-        changes = self._draws_crops or any(each is not None for each in (self.warp, self.augment, self.mixup))
-        heard_alike = self.fixed_frames is not None and not changes
-        return heard_alike and (self._statistics is None or self._statistics.repeats)
-
-    @property
     def profiles(self) -> np.ndarray:
         """(N,) profile codes of the items."""
         return self.manifest.profiles[self.rows]
@@ -208,8 +201,8 @@ class SpectrogramDataset(SpawnShared, FairseqDataset):
         """Right-pad with zeros and augment.
 
         ``source`` (B, M, F), or (B, 2 M, F) of two views; ``padding_mask`` (B, F) bool, True on padding; ``frames``
-        (B,) unpadded ones, an array that stays on the host when the rest goes to a GPU; ``repeats`` as
-        :attr:`repeats`; ``mixed`` with mixup; ``together`` with whole groups: ``group`` and ``counts`` (B,).
+        (B,) unpadded ones, an array that stays on the host when the rest goes to a GPU; ``mixed`` with
+        mixup; ``together`` with whole groups: ``group`` and ``counts`` (B,).
         """
         if not samples:
             return {}
@@ -229,7 +222,7 @@ class SpectrogramDataset(SpawnShared, FairseqDataset):
         net_input = {"source": source, "padding_mask": padding_mask, "frames": lengths}
         if self.profiling:
             net_input["profile"] = torch.from_numpy(self.manifest.profiles[rows])
-        batch = {"id": torch.from_numpy(ids), "subset": self.subset, "net_input": net_input, "repeats": self.repeats}
+        batch = {"id": torch.from_numpy(ids), "subset": self.subset, "net_input": net_input}
         if self.targets is not None:
             batch["target"] = torch.from_numpy(self.targets[rows])
         if mixed is not None:

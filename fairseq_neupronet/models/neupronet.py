@@ -97,11 +97,7 @@ class NeuProNetConfig(FairseqDataclass):
     clf_dropout_rate: float = field(default=0.1, metadata={"help": "of the mlp head"})
     freeze_backbone_updates: int = field(default=0, metadata={"help": "updates before the backbone moves"})
     freeze_profile_extractor_updates: int = field(
-        default=0,
-        metadata={
-            "help": "updates before the extractor moves; until then it hears a clip once where the clip is the "
-            "same each time (no specaug, no random crop, fixed padding)"
-        },
+        default=0, metadata={"help": "updates before the profile extractor moves"}
     )
     one_pass: bool = field(
         default=True,

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fairseq_neupronet.modules.frozen_embeddings import FrozenEmbeddings
 from fairseq_neupronet.modules.gathering import gather_profiles
 from fairseq_neupronet.modules.pooling import same_profile_mask
 from fairseq_neupronet.modules.profile_bank import ProfileBank
@@ -97,8 +96,6 @@ class NeuProNet(nn.Module):
         self.one_pass, self.gather_profiles = one_pass, gather_profiles
         self.grouping, self.bank = grouping, bank
         self.num_updates = 0
-        self._frozen_embeddings = FrozenEmbeddings()
-        self.register_load_state_dict_post_hook(lambda network, _: network._frozen_embeddings.clear())
 
     @property
     def profiling(self) -> bool:
@@ -109,11 +106,6 @@ class NeuProNet(nn.Module):
     def profile_extractor_frozen(self) -> bool:
         """Whether the extractor stands still at this update."""
         return self.num_updates < self.freeze_profile_extractor_updates
-
-    @property
-    def asks_which_clips(self) -> bool:
-        """Whether :meth:`forward` has a use for ``index`` now."""
-        return self.profiling and (self.profile_extractor_frozen or (self.training and self.bank is not None))
 
     def frozen_parameters(self) -> Iterator[nn.Parameter]:
         """Of the networks that stand still at this update."""
@@ -137,17 +129,10 @@ class NeuProNet(nn.Module):
             return None
         return _run(self.backbone, self.num_updates < self.freeze_backbone_updates, source, padding_mask)
 
-    def _embed_profiles(
-        self, source: Tensor, padding_mask: Tensor, frames=None, index: Tensor | None = None, split: str | None = None
-    ) -> tuple[Tensor, object | None]:
+    def _embed_profiles(self, source: Tensor, padding_mask: Tensor, frames=None) -> tuple[Tensor, object | None]:
         extractor = self.profile_extractor
         if self.profile_extractor_frozen:
-            if split is None:
-                return self.embed_profiles(source, padding_mask), None
-            return self._frozen_embeddings(
-                split, index, lambda places: self.embed_profiles(source[places], padding_mask[places])
-            ), None
-        self._frozen_embeddings.clear()
+            return self.embed_profiles(source, padding_mask), None
         if self.one_pass and extractor.masks:
             encoded = extractor.encode(source, padding_mask, frames)
             return extractor.embed(encoded), encoded
@@ -183,7 +168,6 @@ class NeuProNet(nn.Module):
         profile: Tensor | None = None,
         frames: np.ndarray | None = None,
         index: Tensor | None = None,
-        split: str | None = None,
     ) -> Classified:
         """Classify a batch, grouped within itself; in training with the clips of all workers, or of the whole split,
         where ``gather_profiles`` or ``grouping`` says so.
@@ -193,13 +177,12 @@ class NeuProNet(nn.Module):
             padding_mask: (B, F) bool, True on padding.
             profile: (B,) codes, equal where clips share a profile; None makes every clip a group of one.
             frames: (B,) unpadded frames, where the host knows them.
-            index: (B,) positions of the clips in their split, where :attr:`asks_which_clips`.
-            split: its name, where a clip sounds the same each time it comes: a frozen extractor hears it once.
+            index: (B,) positions of the clips in their split; used in training with a bank only.
         """
         clip = self._embed_clips(source, padding_mask)
         if not self.profiling:
             return self.classify(clip, None, None)
-        embedding, encoded = self._embed_profiles(source, padding_mask, frames, index, split)
+        embedding, encoded = self._embed_profiles(source, padding_mask, frames)
         if clip is None:
             clip = embedding
         if profile is None or self.grouping == "none":
