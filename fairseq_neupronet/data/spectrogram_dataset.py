@@ -16,7 +16,6 @@ from fairseq_neupronet.data.manifest import Manifest
 from fairseq_neupronet.data.mixup import Mixup
 from fairseq_neupronet.data.profile_batches import profile_batches
 from fairseq_neupronet.data.profile_normalization import ProfileNormalization
-from fairseq_neupronet.data.spawn_shared import SpawnShared
 from fairseq_neupronet.data.spec_augment import SpecAugment
 from fairseq_neupronet.data.spectrogram import crop, normalize
 from fairseq_neupronet.data.splitmix import uniforms
@@ -34,7 +33,7 @@ _DRAWS = _WARP.stop
 _BATCHES = 1  # the generator that deals clips to profile batches
 
 
-class SpectrogramDataset(SpawnShared, FairseqDataset):
+class SpectrogramDataset(FairseqDataset):
     """The clips of one split. An item is read, cut and normalised alone; a batch is padded and augmented at once.
 
     Args:
