@@ -248,6 +248,16 @@ def _check_precision(config: DictConfig) -> None:
                 f"common.{name}=true: fused_adam keeps its weights in float32; set optimizer._name=adam, "
                 f"or common.{name.removeprefix('memory_efficient_')}=true instead"
             )
+    # fairseq's copies in float32 get gradients of zero where a parameter has none: weight decay would move them.
+    for kind in ("fp16", "bf16"):
+        for network in ("backbone", "profile_extractor"):
+            n_updates = config.model.get(f"freeze_{network}_updates")
+            if config.common.get(kind) and n_updates:
+                raise InputError(
+                    f"model.freeze_{network}_updates={n_updates}: common.{kind}=true would move what is frozen; set "
+                    f"model.freeze_{network}=true, which freezes for the whole training, or task.bfloat16=true instead "
+                    f"of common.{kind}"
+                )
 
 
 def _check_best_metric(config: DictConfig, task) -> None:

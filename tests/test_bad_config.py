@@ -100,6 +100,28 @@ def test_one_sentence_names_the_option(corpus, capsys, override, said):
     assert option.split(".")[-1] in text or value in text
 
 
+@pytest.mark.parametrize("network", ["backbone", "profile_extractor"])
+@pytest.mark.parametrize("kind", ["fp16", "bf16"])
+def test_freezing_for_some_updates_is_refused_in_half_precision(corpus, capsys, kind, network):
+    text = sentence(capsys, corpus, f"common.{kind}=true", f"model.freeze_{network}_updates=3")
+    assert f"model.freeze_{network}_updates=3: common.{kind}=true would move what is frozen" in text
+    assert f"model.freeze_{network}=true" in text and "task.bfloat16=true" in text
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["freeze_backbone=true", "freeze_backbone_updates=3"], "model.freeze_backbone=true freezes for the whole"),
+        (["freeze_profile_extractor=true"], "model.freeze_profile_extractor=true: without profiles there is no"),
+        (["freeze_backbone=true", "backbone=none"], "model.freeze_backbone=true: model.backbone=none has no weights"),
+    ],
+)
+def test_freezing_what_is_not_there_or_twice_is_refused(corpus, capsys, overrides, said):
+    profiling = "true" if "backbone=none" in overrides else "false"
+    given = [f"model.{override}" for override in overrides]
+    assert said in sentence(capsys, corpus, f"task.profiling={profiling}", *given)
+
+
 @pytest.mark.parametrize("spec", ["[(16,3,1)", '__import__("os")', "[]", "[(16,3)]"])
 def test_a_convolution_spec_that_cannot_be_read(corpus, capsys, spec):
     assert "conv_feature_layers" in sentence(capsys, corpus, f"model.transformer.conv_feature_layers='{spec}'").lower()

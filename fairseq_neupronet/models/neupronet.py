@@ -95,9 +95,19 @@ class NeuProNetConfig(FairseqDataclass):
     head: ChoiceEnum(HEADS) = field(default="linear", metadata={"help": "classifier with profiles; without: linear"})
     clf_hidden_dim: int = field(default=64, metadata={"help": "of the mlp head; concat doubles it"})
     clf_dropout_rate: float = field(default=0.1, metadata={"help": "of the mlp head"})
-    freeze_backbone_updates: int = field(default=0, metadata={"help": "updates before the backbone moves"})
+    freeze_backbone: bool = field(
+        default=False, metadata={"help": "the backbone is frozen: it keeps the weights that it starts from"}
+    )
+    freeze_profile_extractor: bool = field(
+        default=False, metadata={"help": "the profile extractor is frozen: it keeps the weights that it starts from"}
+    )
+    freeze_backbone_updates: int = field(
+        default=0,
+        metadata={"help": "updates during which the backbone is frozen; not with common.fp16 or common.bf16"},
+    )
     freeze_profile_extractor_updates: int = field(
-        default=0, metadata={"help": "updates before the profile extractor moves"}
+        default=0,
+        metadata={"help": "updates during which the profile extractor is frozen; not with common.fp16 or common.bf16"},
     )
     one_pass: bool = field(
         default=True,
@@ -174,8 +184,19 @@ def _check_combination(cfg: NeuProNetConfig) -> None:
     backbone, fusion, grouping, pooling = map(str, (cfg.backbone, cfg.fusion, cfg.grouping, cfg.pooling))
     for name in ("final_dropout", "clf_dropout_rate"):
         check_share(f"model.{name}", cfg[name])
+    for network in ("backbone", "profile_extractor"):
+        n_updates = cfg[f"freeze_{network}_updates"]
+        if cfg[f"freeze_{network}"] and n_updates:
+            raise InputError(
+                f"model.freeze_{network}_updates={n_updates}: model.freeze_{network}=true freezes for the whole "
+                "training; leave one of them out"
+            )
     without_profiles = "set task.profiling=True, or leave it out"
     if not cfg.profiling:
+        if cfg.freeze_profile_extractor:
+            raise InputError(
+                f"model.freeze_profile_extractor=true: without profiles there is no extractor; {without_profiles}"
+            )
         if backbone == NO_BACKBONE:
             raise InputError(f"model.backbone=none: the profile branch alone needs profiles; {without_profiles}")
         if fusion != "concat":
@@ -198,6 +219,8 @@ def _check_combination(cfg: NeuProNetConfig) -> None:
         raise InputError("model.second_backbone=none: both views need a backbone; leave it out, or name another")
     if backbone == NO_BACKBONE and cfg.backbone_path:
         raise InputError(f"model.backbone_path={cfg.backbone_path}: model.backbone=none has no weights; leave it out")
+    if backbone == NO_BACKBONE and cfg.freeze_backbone:
+        raise InputError("model.freeze_backbone=true: model.backbone=none has no weights; leave it out")
     if fusion == "profile" and backbone != NO_BACKBONE and pooling == "mean":
         raise InputError(
             f"model.fusion=profile: with model.pooling=mean nothing hears the backbone {backbone}; set "

@@ -1,6 +1,7 @@
 """From a model's configuration to its network, for training by fairseq and for use without it."""
 
 import copy
+import math
 from collections.abc import Callable
 
 from fairseq_neupronet.backbones.registry import Backbone, build_backbone
@@ -66,8 +67,8 @@ def build_network(config, transformer: Callable[..., Backbone], kind: type[NeuPr
         extractor,
         pooling,
         fusion,
-        config.freeze_backbone_updates,
-        config.freeze_profile_extractor_updates,
+        math.inf if config.freeze_backbone else config.freeze_backbone_updates,
+        math.inf if config.freeze_profile_extractor else config.freeze_profile_extractor_updates,
         config.one_pass,
         config.gather_profiles,
         str(config.grouping),

@@ -3,6 +3,7 @@
 Letters: B clips, B' clips that may be pooled, M mel bands, F frames, D embedding width, W fused width, K classes.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -61,8 +62,9 @@ class NeuProNet(nn.Module):
             no profiling.
         pooling: a :class:`~fairseq_neupronet.modules.pooling.ProfilePooling`.
         fusion: a :class:`~fairseq_neupronet.modules.fusion.Fusion`.
-        freeze_backbone_updates, freeze_profile_extractor_updates: for so many updates the network stands still: no
-            gradient, evaluation mode, running statistics included.
+        freeze_backbone_updates, freeze_profile_extractor_updates: for so many updates the network is frozen: it runs in
+            evaluation mode without a gradient, so that weights and running statistics stay as they are. ``math.inf``:
+            for good, and its parameters require no gradient, so that no optimiser is given them.
         one_pass: in training the contrastive task uses the masked pass that the profile embeddings come from. Each
             term sees the same distribution of masks and dropout as with a pass of its own, so that the expected
             gradient is the same.
@@ -81,8 +83,8 @@ class NeuProNet(nn.Module):
         profile_extractor: nn.Module | None = None,
         pooling: nn.Module | None = None,
         fusion: nn.Module | None = None,
-        freeze_backbone_updates: int = 0,
-        freeze_profile_extractor_updates: int = 0,
+        freeze_backbone_updates: float = 0,
+        freeze_profile_extractor_updates: float = 0,
         one_pass: bool = True,
         gather_profiles: bool = False,
         grouping: str = "in_batch",
@@ -96,6 +98,12 @@ class NeuProNet(nn.Module):
         self.one_pass, self.gather_profiles = one_pass, gather_profiles
         self.grouping, self.bank = grouping, bank
         self.num_updates = 0
+        for network, n_updates in (
+            (backbone, freeze_backbone_updates),
+            (profile_extractor, freeze_profile_extractor_updates),
+        ):
+            if network is not None and n_updates == math.inf:
+                network.requires_grad_(False)
 
     @property
     def profiling(self) -> bool:
@@ -103,13 +111,18 @@ class NeuProNet(nn.Module):
         return self.profile_extractor is not None
 
     @property
+    def backbone_frozen(self) -> bool:
+        """Whether the backbone is frozen at this update."""
+        return self.num_updates < self.freeze_backbone_updates
+
+    @property
     def profile_extractor_frozen(self) -> bool:
-        """Whether the extractor stands still at this update."""
+        """Whether the extractor is frozen at this update."""
         return self.num_updates < self.freeze_profile_extractor_updates
 
     def frozen_parameters(self) -> Iterator[nn.Parameter]:
-        """Of the networks that stand still at this update."""
-        if self.backbone is not None and self.num_updates < self.freeze_backbone_updates:
+        """The parameters of the networks that are frozen at this update."""
+        if self.backbone is not None and self.backbone_frozen:
             yield from self.backbone.parameters()
         if self.profiling and self.profile_extractor_frozen:
             yield from self.profile_extractor.parameters()
@@ -127,7 +140,7 @@ class NeuProNet(nn.Module):
     def _embed_clips(self, source: Tensor, padding_mask: Tensor) -> Tensor | None:
         if self.backbone is None:
             return None
-        return _run(self.backbone, self.num_updates < self.freeze_backbone_updates, source, padding_mask)
+        return _run(self.backbone, self.backbone_frozen, source, padding_mask)
 
     def _embed_profiles(self, source: Tensor, padding_mask: Tensor, frames=None) -> tuple[Tensor, object | None]:
         extractor = self.profile_extractor

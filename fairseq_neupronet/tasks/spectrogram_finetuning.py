@@ -33,7 +33,6 @@ from fairseq_neupronet.evaluation.metrics import metric_names
 from fairseq_neupronet.evaluation.protocols import Protocol, group_clips
 from fairseq_neupronet.modules.adaptive_batch_norm import adapted_to_groups, has_batch_norm
 from fairseq_neupronet.modules.profile_bank import embed_split
-from fairseq_neupronet.optim.frozen_masters import masters_kept
 from fairseq_neupronet.tasks.spectrogram_pretraining import SpectrogramPretrainingTask, SpectrogramTaskConfig, _agree
 from fairseq_neupronet.tasks.subset_evaluation import SubsetEvaluation
 
@@ -277,11 +276,9 @@ class SpectrogramFinetuningTask(SpectrogramPretrainingTask):
 
     def optimizer_step(self, optimizer, model, update_num) -> None:
         # fairseq's DistributedDataParallel gives unused parameters gradients of zero; weight decay would move them.
-        frozen = list(model.frozen_parameters())
-        for parameter in frozen:
+        for parameter in model.frozen_parameters():
             parameter.grad = None
-        with masters_kept(optimizer, frozen):
-            super().optimizer_step(optimizer, model, update_num)
+        super().optimizer_step(optimizer, model, update_num)
 
     # ---- evaluation ------------------------------------------------------------------------------------------
 
