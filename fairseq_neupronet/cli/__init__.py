@@ -6,7 +6,6 @@ import sys
 from fairseq_neupronet.cli import (
     bench,
     benchmark,
-    completion,
     convert,
     embed,
     enrol,
@@ -27,7 +26,6 @@ _GROUPS = {
     "training": (benchmark, convert, bench),
     "evaluation": (evaluate, report, info),
     "use of a trained model": (predict, enrol, embed, show, serve, export),
-    "this command": (completion,),
 }
 # Of fairseq's own commands, what a user of ours needs first.
 _FAIRSEQ = {
