@@ -4,7 +4,6 @@ import argparse
 import sys
 
 from fairseq_neupronet.cli import (
-    bench,
     benchmark,
     convert,
     embed,
@@ -23,7 +22,7 @@ from fairseq_neupronet.errors import InputError
 
 _GROUPS = {
     "data": (synthesize, prepare),
-    "training": (benchmark, convert, bench),
+    "training": (benchmark, convert),
     "evaluation": (evaluate, report, info),
     "use of a trained model": (predict, enrol, embed, show, serve, export),
 }
