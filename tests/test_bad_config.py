@@ -92,6 +92,7 @@ def test_good_settings_pass(corpus, recipe):
         ("model.transformer.dropout=-0.1", "dropout=-0.1: give a number from 0 to 1"),
         ("model.final_dropout=1.5", "model.final_dropout=1.5: give a number from 0 to 1"),
         ("common.memory_efficient_bf16=true", "common.memory_efficient_bf16=true: fused_adam keeps its weights"),
+        ("+task.two_views=true", "task.two_views=True, which this version no longer has; train two models and average"),
     ],
 )
 def test_one_sentence_names_the_option(corpus, capsys, override, said):
