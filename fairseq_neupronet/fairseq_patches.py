@@ -23,6 +23,7 @@ from fairseq.utils import move_to_cpu
 from fairseq_neupronet import checkpoint_files, non_finite, stop_signals, training_log
 from fairseq_neupronet.conversion.official import check_texts
 from fairseq_neupronet.conversion.plain_file import read_plain_checkpoint
+from fairseq_neupronet.retired import check_retired
 
 logger = logging.getLogger(__name__)
 
@@ -141,14 +142,16 @@ class _WholeCopies(PathManager):
 
 
 def _load_checkpoint_to_cpu(path, arg_overrides=None, load_on_all_ranks=False):
-    """fairseq evaluates some texts of a checkpoint's configuration, and resolves its resolvers.
+    """fairseq evaluates some texts of a checkpoint's configuration, resolves its resolvers, and drops unknown options.
 
     Raises:
-        InputError: a file that does not exist, is damaged, or asks for more than tensors and literals.
+        InputError: a file that does not exist, is damaged, asks for more than tensors and literals, or was trained with
+            an option that this version no longer has.
     """
     config = read_plain_checkpoint(path).get("cfg")
     if isinstance(config, dict):
         check_texts(config, path)
+        check_retired(config, path)
     return _originals["load_checkpoint_to_cpu"](path, arg_overrides, load_on_all_ranks)
 
 

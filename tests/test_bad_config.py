@@ -91,6 +91,12 @@ def test_good_settings_pass(corpus, recipe):
         ("model.transformer.dropout=-0.1", "dropout=-0.1: give a number from 0 to 1"),
         ("model.final_dropout=1.5", "model.final_dropout=1.5: give a number from 0 to 1"),
         ("common.memory_efficient_bf16=true", "common.memory_efficient_bf16=true: fused_adam keeps its weights"),
+        (
+            "+task.mixup_partners=same_profile",
+            "mixup_partners=same_profile, which this version no longer has; leave it",
+        ),
+        ("+task.profiles_per_batch=8", "which this version no longer has; leave it out: profile batches hold as many"),
+        ("+task.two_views=true", "task.two_views=True, which this version no longer has; train two models and average"),
     ],
 )
 def test_one_sentence_names_the_option(corpus, capsys, override, said):

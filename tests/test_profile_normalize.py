@@ -254,9 +254,8 @@ def logits(corpus, batch_size, workers=0, split="test", **options):
         {"profiling": True},
         {"profiling": True, "profile_normalize": True},
         {"profile_normalize": True},
-        {"profile_normalize": True, "two_views": True},
     ],
-    ids=["profiles", "both", "cmvn", "two_views"],
+    ids=["profiles", "both", "cmvn"],
 )
 @pytest.mark.parametrize("protocol", ["full", "enrol-3"])
 def test_figures_are_the_same_at_any_batch_size_and_number_of_workers(corpus, protocol, options):

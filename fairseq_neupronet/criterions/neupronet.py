@@ -91,10 +91,7 @@ class NeuProNetCriterion(FairseqCriterion):
         """Loss (), sample size B, logging output; in evaluation the latter carries the clips' outputs."""
         net_input, target = sample["net_input"], sample["target"]
         output = model(**net_input, index=sample["id"])
-        # Views learn by a loss each; what is reported of evaluation is the loss of what they say together.
-        heard = output.views if self.training and output.views is not None else (output.logits,)
-        losses = [self.classification_loss(logits, target, sample.get("mixed")) for logits in heard]
-        classification = sum(losses) / len(losses)
+        classification = self.classification_loss(output.logits, target, sample.get("mixed"))
         contrastive, without_across, n_anchors = self._contrastive(model, net_input, output.encoded)
         extra = self._extra_terms(model, net_input, output.fused, target)
         loss = self.combine(classification, contrastive, extra)

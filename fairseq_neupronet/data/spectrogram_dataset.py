@@ -56,7 +56,6 @@ class SpectrogramDataset(FairseqDataset):
         grouping: the groups that evaluation hears clips in; None: by batch.
         batch_clips: clips of a batch of evaluation, whatever is asked for; None: what is asked for.
         pairs: the lists whose members the items are, where :meth:`paired` made them.
-        two_views: a batch holds each clip's bands as they are, and below them as the profile normalisation leaves them.
         together: the groups of evaluation, whole in a batch where there is a grouping; a batch says which they are.
 
     Raises:
@@ -97,7 +96,6 @@ class SpectrogramDataset(FairseqDataset):
         self.grouping: Grouping | None = None
         self.batch_clips: int | None = None
         self.pairs: Enrolment | None = None
-        self.two_views = False
         self.together: WholeGroups | None = None
         self.rows = np.flatnonzero(manifest.frames >= (min_sample_size or 0))
         frames = manifest.frames[self.rows]
@@ -199,9 +197,9 @@ class SpectrogramDataset(FairseqDataset):
     def collater(self, samples: list[dict]) -> dict:
         """Right-pad with zeros and augment.
 
-        ``source`` (B, M, F), or (B, 2 M, F) of two views; ``padding_mask`` (B, F) bool, True on padding; ``frames``
-        (B,) unpadded ones, an array that stays on the host when the rest goes to a GPU; ``mixed`` with
-        mixup; ``together`` with whole groups: ``group`` and ``counts`` (B,).
+        ``source`` (B, M, F); ``padding_mask`` (B, F) bool, True on padding; ``frames`` (B,) unpadded ones, an array
+        that stays on the host when the rest goes to a GPU; ``mixed`` with mixup; ``together`` with whole
+        groups: ``group`` and ``counts`` (B,).
         """
         if not samples:
             return {}
@@ -209,10 +207,12 @@ class SpectrogramDataset(FairseqDataset):
         rows = self.rows[ids]
         lengths = np.array([sample["source"].shape[1] for sample in samples])
         n_frames = self.fixed_frames or int(lengths.max())
-        clips = [sample["source"].numpy() for sample in samples]
-        views = [clips, self._normalized(clips, ids)] if self.two_views else [self._normalized(clips, ids)]
+        source = _padded(self._normalized([sample["source"].numpy() for sample in samples], ids), n_frames)
         draws = self._draws(rows) if self.training else None
-        source = torch.cat([self._augmented(_padded(view, n_frames), lengths, draws) for view in views], dim=1)
+        if self.warp is not None:
+            source = self.warp(source, draws[:, _WARP])
+        if self.augment is not None:
+            source = self.augment(source, lengths, draws[:, _AUGMENT])
         mixed = None
         if self.mixup is not None:
             source, partner, share = self.mixup(source, draws[:, _MIX])
@@ -229,14 +229,6 @@ class SpectrogramDataset(FairseqDataset):
         if self.together is not None:
             batch["together"] = self.together.of_batch(ids)
         return batch
-
-    def _augmented(self, source: torch.Tensor, lengths: np.ndarray, draws: np.ndarray | None) -> torch.Tensor:
-        """One view (B, M, F) of the clips; what is drawn for a clip is done to all its views."""
-        if self.warp is not None:
-            source = self.warp(source, draws[:, _WARP])
-        if self.augment is not None:
-            source = self.augment(source, lengths, draws[:, _AUGMENT])
-        return source
 
     def _normalized(self, clips: list[np.ndarray], ids: np.ndarray) -> list[np.ndarray]:
         self.prepare()

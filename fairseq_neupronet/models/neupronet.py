@@ -20,7 +20,6 @@ from fairseq_neupronet.modules.heads import HEADS
 from fairseq_neupronet.modules.network import GROUPINGS, Classified, NeuProNet
 from fairseq_neupronet.modules.pooling import COSINE_SIGNS, POOLINGS
 from fairseq_neupronet.modules.precision import autocast
-from fairseq_neupronet.modules.two_views import VIEWS
 
 
 @dataclass
@@ -38,15 +37,6 @@ class NeuProNetConfig(FairseqDataclass):
             "help": "weights for the backbone: a pretraining checkpoint of ours, or a local state dict of "
             "efficientnet_pytorch or torchvision; nothing is downloaded"
         },
-    )
-    second_backbone: Optional[str] = field(
-        default=None,
-        metadata={
-            "help": "task.two_views: the backbone of the second view, which hears the profile; unset: as the first"
-        },
-    )
-    second_backbone_path: Optional[str] = field(
-        default=None, metadata={"help": "weights for it; unset: backbone_path, where both are of one kind"}
     )
     transformer: SpectrogramWav2Vec2Config = field(
         default_factory=SpectrogramWav2Vec2Config, metadata={"help": "the spectrogram_wav2vec2 backbone"}
@@ -124,7 +114,6 @@ class NeuProNetConfig(FairseqDataclass):
     n_mels: Optional[int] = field(default=None, metadata={"help": "mel bands; read from the manifest when unset"})
     n_classes: Optional[int] = field(default=None, metadata={"help": "classes; read from dict.label.txt when unset"})
     profiling: bool = field(default=False, metadata={"help": "set by task.profiling"})
-    two_views: bool = field(default=False, metadata={"help": "set by task.two_views"})
 
 
 @register_model("NeuProNet", dataclass=NeuProNetConfig)
@@ -137,9 +126,8 @@ class NeuProNetModel(NeuProNet, BaseFairseqModel):
     def build_model(cls, cfg: NeuProNetConfig, task):
         _check_combination(cfg)
         model = build_network(cfg, TransformerBackbone, cls)
-        views = VIEWS if cfg.two_views else 1
-        fused_width = model.fusion.width if model.fusion else views * cfg.decoder_embed_dim
-        model.auto_encoder = AutoEncoderLoss(views * cfg.n_mels, fused_width) if cfg.auto_encoder else None
+        fused_width = model.fusion.width if model.fusion else cfg.decoder_embed_dim
+        model.auto_encoder = AutoEncoderLoss(cfg.n_mels, fused_width) if cfg.auto_encoder else None
         return model
 
     def set_num_updates(self, num_updates: int) -> None:
@@ -203,20 +191,6 @@ def _check_combination(cfg: NeuProNetConfig) -> None:
             raise InputError(f"model.fusion={fusion}: without profiles there is nothing to fuse; {without_profiles}")
         if grouping != "in_batch":
             raise InputError(f"model.grouping={grouping}: without profiles there is no grouping; {without_profiles}")
-    elif cfg.two_views:
-        raise InputError(
-            "task.two_views=true: the second view is what hears the profile, and a profile extractor has no place "
-            "beside it; set task.profiling=False, or leave two_views out"
-        )
-    if not cfg.two_views:
-        for name in ("second_backbone", "second_backbone_path"):
-            if cfg[name]:
-                raise InputError(
-                    f"model.{name}={cfg[name]}: without two views there is no second backbone; set "
-                    "task.two_views=True, or leave it out"
-                )
-    if cfg.second_backbone == NO_BACKBONE:
-        raise InputError("model.second_backbone=none: both views need a backbone; leave it out, or name another")
     if backbone == NO_BACKBONE and cfg.backbone_path:
         raise InputError(f"model.backbone_path={cfg.backbone_path}: model.backbone=none has no weights; leave it out")
     if backbone == NO_BACKBONE and cfg.freeze_backbone:

@@ -1,6 +1,5 @@
 """From a model's configuration to its network, for training by fairseq and for use without it."""
 
-import copy
 import math
 from collections.abc import Callable
 
@@ -10,7 +9,6 @@ from fairseq_neupronet.modules.heads import build_head
 from fairseq_neupronet.modules.network import NeuProNet
 from fairseq_neupronet.modules.pooling import ProfilePooling
 from fairseq_neupronet.modules.profile_bank import ProfileBank
-from fairseq_neupronet.modules.two_views import TwoBackbones, TwoHeads
 
 NO_BACKBONE = "none"
 TRANSFORMER = "spectrogram_wav2vec2"
@@ -33,16 +31,11 @@ def build_network(config, transformer: Callable[..., Backbone], kind: type[NeuPr
     def build_transformer(network_config) -> Backbone:
         return transformer(network_config, config.n_mels, width, config.final_dropout, config.apply_mask)
 
-    def build_named(name: str) -> Backbone | None:
-        if name == TRANSFORMER:
-            return build_transformer(config.transformer)
-        named = copy.copy(config)  # backbones find their name in the configuration
-        named.backbone = name
-        return None if name == NO_BACKBONE else build_backbone(name, config.n_mels, width, named)
-
-    backbone = build_named(config.backbone)
-    if config.two_views:
-        backbone = TwoBackbones([backbone, build_named(config.second_backbone or config.backbone)])
+    backbone = None
+    if config.backbone == TRANSFORMER:
+        backbone = build_transformer(config.transformer)
+    elif config.backbone != NO_BACKBONE:
+        backbone = build_backbone(config.backbone, config.n_mels, width, config)
     extractor = pooling = fusion = bank = None
     if config.profiling:
         extractor = build_transformer(config.profile_extractor)
@@ -60,7 +53,7 @@ def build_network(config, transformer: Callable[..., Backbone], kind: type[NeuPr
         )
         bank = ProfileBank(width) if str(config.grouping) == "whole_split" else None
     else:
-        head = TwoHeads(width, config.n_classes) if config.two_views else build_head("linear", width, config.n_classes)
+        head = build_head("linear", width, config.n_classes)
     return kind(
         backbone,
         head,

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from fairseq_neupronet.modules.gathering import gather_profiles
 from fairseq_neupronet.modules.pooling import same_profile_mask
 from fairseq_neupronet.modules.profile_bank import ProfileBank
-from fairseq_neupronet.modules.two_views import TwoHeads
 
 GROUPINGS = ("in_batch", "whole_split", "none")
 
@@ -30,7 +29,6 @@ class Classified:
         profile: (B, D) profile embeddings; None without profiling.
         encoded: what the profile extractor made of the batch, where its contrastive task can use the same pass.
         pooled: (B, D) pooled profile embeddings; None without profiling.
-        views: (B, K) logits of each view, where the network hears two.
     """
 
     logits: Tensor
@@ -39,14 +37,11 @@ class Classified:
     profile: Tensor | None
     encoded: object | None = None
     pooled: Tensor | None = None
-    views: tuple[Tensor, Tensor] | None = None
 
     def widened(self) -> "Classified":
         """The same in float32."""
         outputs = {name: getattr(self, name) for name in ("logits", "fused", "clip", "profile", "pooled")}
-        widened = {name: None if output is None else output.float() for name, output in outputs.items()}
-        views = None if self.views is None else tuple(logits.float() for logits in self.views)
-        return replace(self, **widened, views=views)
+        return replace(self, **{name: None if output is None else output.float() for name, output in outputs.items()})
 
 
 class NeuProNet(nn.Module):
@@ -169,9 +164,6 @@ class NeuProNet(nn.Module):
             else:
                 heard, pooled = self.pooling(clip, profile, same_profile)
             fused = self.fusion(heard, pooled)
-        if isinstance(self.head, TwoHeads):
-            views = self.head.logits_of_views(fused)
-            return Classified(self.head.together(*views), fused, clip, profile, pooled=pooled, views=views)
         return Classified(self.head(fused), fused, clip, profile, pooled=pooled)
 
     def forward(
