@@ -14,7 +14,7 @@ from fairseq_neupronet.errors import InputError
 _BUILT_IN = (
     "fairseq_neupronet.backbones.efficientnet",
     "fairseq_neupronet.backbones.resnet",
-    "fairseq_neupronet.backbones.transformer",
+    "fairseq_neupronet.backbones.wav2vec2.backbone",
 )
 _REGISTRY: dict[str, Callable[..., "Backbone"]] = {}
 

@@ -14,7 +14,7 @@ data have changed is run anew. The rows of all finished cells are in DIR/results
 KEY=VALUE settings go over the config, as datasets.urbansound8k.data=DATA/fold{fold:02d} or seeds=[1,2,3].
 
 Cells also run as jobs of Hydra's launchers, several at a time here (joblib) or on a Slurm cluster (submitit):
-python -m pydoc fairseq_neupronet.benchmarking.hydra_cell
+python -m pydoc fairseq_neupronet.benchmark.hydra_cell
 """
 
 
@@ -43,10 +43,10 @@ def add_parser(subparsers) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from fairseq_neupronet.benchmarking.benchmark import Benchmark
-    from fairseq_neupronet.benchmarking.comparison import summary_lines
-    from fairseq_neupronet.benchmarking.progress import Progress
-    from fairseq_neupronet.benchmarking.runner import run_cells
+    from fairseq_neupronet.benchmark.benchmark import Benchmark
+    from fairseq_neupronet.benchmark.comparison import summary_lines
+    from fairseq_neupronet.benchmark.progress import Progress
+    from fairseq_neupronet.benchmark.runner import run_cells
 
     if arguments.jobs is not None and arguments.jobs < 1:
         raise InputError(f"--jobs {arguments.jobs}: give a whole number from 1 up")
@@ -76,7 +76,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _only(given: list[str]) -> dict[str, list[str]]:
-    from fairseq_neupronet.benchmarking.config import check_only
+    from fairseq_neupronet.benchmark.config import check_only
 
     only = {}
     for selection in given:

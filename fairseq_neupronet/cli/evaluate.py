@@ -4,7 +4,7 @@ import argparse
 import logging
 import warnings
 
-from fairseq_neupronet.validation.options import add_options
+from fairseq_neupronet.evaluation.options import add_options
 
 _DESCRIPTION = """\
 Evaluate a checkpoint on subsets of a prepared folder, under one protocol after the other. Beside the model stand the
@@ -69,8 +69,8 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    from fairseq_neupronet.validation.command import evaluate_checkpoint
-    from fairseq_neupronet.validation.plan import Plan
+    from fairseq_neupronet.evaluation.evaluate import evaluate_checkpoint
+    from fairseq_neupronet.evaluation.plan import Plan
 
     evaluate_checkpoint(
         Plan.of(

@@ -50,7 +50,7 @@ def add_parser(subparsers) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     with quiet_libraries():
-        from fairseq_neupronet.inference.exporting import describe_lengths, export
+        from fairseq_neupronet.export.export import describe_lengths, export
 
         model = load_model(arguments)
         difference = export(model, arguments.out, arguments.format, arguments.features == "inside")

@@ -16,6 +16,6 @@ def add_parser(subparsers) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from fairseq_neupronet.model_card import card_of
+    from fairseq_neupronet.runs.card import card_of
 
     print(card_of(arguments.checkpoint), end="")

@@ -22,7 +22,7 @@ def add_parser(subparsers) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from fairseq_neupronet.reporting.report import write_report
+    from fairseq_neupronet.benchmark.report import write_report
 
     written, untested = write_report(
         arguments.results, arguments.out, arguments.reference, arguments.metrics.split(","), arguments.pdf

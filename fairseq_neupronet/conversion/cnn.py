@@ -2,9 +2,9 @@
 
 import re
 
+from fairseq_neupronet.checkpoints.plain import printable
 from fairseq_neupronet.conversion.networks import Shapes
 from fairseq_neupronet.conversion.official import OfficialCheckpoint
-from fairseq_neupronet.conversion.plain_file import printable
 from fairseq_neupronet.errors import InputError
 
 # (blocks, channels of the last convolution) of each EfficientNet, which no two share.

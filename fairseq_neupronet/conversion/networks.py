@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 from omegaconf import DictConfig, OmegaConf
 
+from fairseq_neupronet.backbones.wav2vec2.conv_spec import parse_conv_spec
 from fairseq_neupronet.conversion.official import OfficialCheckpoint
 from fairseq_neupronet.conversion.options import OptionSetter
 from fairseq_neupronet.conversion.report import Report
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.models.spectrogram_wav2vec2 import SpectrogramWav2Vec2Config
-from fairseq_neupronet.modules.conv_spec import parse_conv_spec
 
 # What an official classifier lays over its pretrained networks' own settings, and their names there.
 FINETUNING_OVERRIDES = {

@@ -8,12 +8,12 @@ from typing import Any
 
 from torch import Tensor
 
+from fairseq_neupronet.backbones.wav2vec2.conv_spec import parse_conv_spec
+from fairseq_neupronet.checkpoints.plain import printable, read_plain_checkpoint
+from fairseq_neupronet.checkpoints.texts import EVALUATED_FIELDS, is_literal
 from fairseq_neupronet.conversion import CLASSIFIER, EXTRACTOR
-from fairseq_neupronet.conversion.evaluated_texts import EVALUATED_FIELDS, is_literal
-from fairseq_neupronet.conversion.plain_file import printable, read_plain_checkpoint
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.modules.conv_spec import parse_conv_spec
-from fairseq_neupronet.optim.fused_adam import parse_betas
+from fairseq_neupronet.trainer.fused_adam import parse_betas
 
 OUR_TASKS = ("spectrogram_finetuning", "spectrogram_pretraining")
 _CLASSIFIER_PARAMETERS = re.compile(r"encoder\.(w2v_model|effnet|model_ft)\.|profile_extractor\.w2v_model\.")

@@ -5,7 +5,7 @@ from typing import Any
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from fairseq_neupronet.conversion.plain_file import printable
+from fairseq_neupronet.checkpoints.plain import printable
 from fairseq_neupronet.conversion.report import Report
 from fairseq_neupronet.errors import InputError
 

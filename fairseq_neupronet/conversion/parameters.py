@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
+from fairseq_neupronet.backbones.wav2vec2.conv_spec import parse_conv_spec
+from fairseq_neupronet.checkpoints.plain import printable
 from fairseq_neupronet.conversion.official import CLASSIFIER, OfficialCheckpoint
-from fairseq_neupronet.conversion.plain_file import printable
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.models.neupronet import NeuProNetModel
 from fairseq_neupronet.models.spectrogram_wav2vec2 import SpectrogramWav2Vec2Model
-from fairseq_neupronet.modules.conv_spec import parse_conv_spec
 
 # Official beginning of a name, ours.
 _CLASSIFIER_NAMES = (

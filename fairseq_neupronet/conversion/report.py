@@ -4,8 +4,8 @@ import re
 from collections import defaultdict
 from typing import Any
 
+from fairseq_neupronet.checkpoints.plain import printable
 from fairseq_neupronet.conversion.official import leaves
-from fairseq_neupronet.conversion.plain_file import printable
 
 _LEFT_OUT = (
     (

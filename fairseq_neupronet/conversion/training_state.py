@@ -9,9 +9,9 @@ import math
 import torch
 from torch import Tensor
 
+from fairseq_neupronet.checkpoints.plain import printable
 from fairseq_neupronet.conversion.official import CLASSIFIER, EXTRACTOR, OfficialCheckpoint
 from fairseq_neupronet.conversion.parameters import ConvertedParameters
-from fairseq_neupronet.conversion.plain_file import printable
 from fairseq_neupronet.conversion.report import Report
 from fairseq_neupronet.criterions.neupronet import NeuProNetCriterion
 from fairseq_neupronet.errors import InputError

@@ -10,11 +10,11 @@ from fairseq.dataclass import FairseqDataclass
 from fairseq.logging import metrics
 from torch import Tensor
 
+from fairseq_neupronet.backbones.wav2vec2.infonce import infonce_loss
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.evaluation.clip_outputs import ClipOutputs
-from fairseq_neupronet.modules.classification_loss import class_alpha, focal_loss, smoothed_targets, soft_focal_loss
-from fairseq_neupronet.modules.infonce import infonce_loss
-from fairseq_neupronet.modules.supcon import supcon_loss
+from fairseq_neupronet.evaluation.outputs import ClipOutputs
+from fairseq_neupronet.networks.losses import class_alpha, focal_loss, smoothed_targets, soft_focal_loss
+from fairseq_neupronet.networks.supcon import supcon_loss
 
 
 @dataclass

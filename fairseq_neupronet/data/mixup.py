@@ -7,8 +7,8 @@ import torch
 from scipy.special import betaincinv
 from torch import Tensor
 
-from fairseq_neupronet.data.splitmix import below
 from fairseq_neupronet.errors import InputError
+from fairseq_neupronet.profiles.draws import below
 
 
 @dataclass(frozen=True)

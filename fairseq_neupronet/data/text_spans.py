@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fairseq_neupronet.data.splitmix import mix
 from fairseq_neupronet.errors import InputError
+from fairseq_neupronet.profiles.draws import mix
 
 _WORD_BYTES = 8
 _BLOCK = 1 << 22  # bytes looked at together: bounds the memory of intermediate results

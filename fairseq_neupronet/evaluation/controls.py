@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from fairseq_neupronet.data.enrolment import Enrolment
-from fairseq_neupronet.evaluation.grouping import Grouping
+from fairseq_neupronet.profiles.enrolment import Enrolment
+from fairseq_neupronet.profiles.groups import Grouping
 
 _MEMBERS = 1 << 18  # gathered at once: bounds memory
 _LEAST_LOGARITHM = -745.0  # of the smallest double; keeps the assignment's costs finite

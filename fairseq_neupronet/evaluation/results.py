@@ -5,8 +5,8 @@ import math
 from pathlib import Path
 
 from fairseq_neupronet.data.packed import ClipNames
-from fairseq_neupronet.evaluation.clip_outputs import Evaluation
 from fairseq_neupronet.evaluation.metrics import confusion_matrix, undefined_reasons
+from fairseq_neupronet.evaluation.outputs import Evaluation
 from fairseq_neupronet.files import atomic_file
 
 
@@ -24,7 +24,7 @@ def write_results(
     Args:
         folder: made if missing.
         evaluation: of every clip of the dataset.
-        dataset: a :class:`~fairseq_neupronet.data.spectrogram_dataset.SpectrogramDataset`.
+        dataset: a :class:`~fairseq_neupronet.data.dataset.SpectrogramDataset`.
         classes: K names in index order.
         protocol: the protocol of the figures.
         checkpoint: the checkpoint's path.

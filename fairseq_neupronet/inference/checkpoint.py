@@ -15,12 +15,12 @@ import yaml
 from torch import Tensor
 
 from fairseq_neupronet.audio.recipe import FeatureRecipe, configs_folder
-from fairseq_neupronet.conversion.plain_file import read_plain_checkpoint
-from fairseq_neupronet.data.band_statistics import BandStatistics
+from fairseq_neupronet.checkpoints.plain import read_plain_checkpoint
 from fairseq_neupronet.data.labels import read_classes
 from fairseq_neupronet.data.manifest import read_manifest
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.inference.normalization import BandNormalization
+from fairseq_neupronet.profiles.band_statistics import BandStatistics
 from fairseq_neupronet.retired import check_retired
 
 _MODEL, _EXTRACTOR = "NeuProNet", "spectrogram_wav2vec2"

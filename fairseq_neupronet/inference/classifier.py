@@ -6,16 +6,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairseq_neupronet.data.enrolment import path_keys
-from fairseq_neupronet.data.whole_groups import MOST_TOGETHER, WholeGroups
 from fairseq_neupronet.inference import hearing
-from fairseq_neupronet.inference.bank import Bank
 from fairseq_neupronet.inference.checkpoint import Checkpoint
 from fairseq_neupronet.inference.clips import Windows
 from fairseq_neupronet.inference.grouping import classify_together, classify_with_enrolled
 from fairseq_neupronet.inference.hearing import Clip, Finished, Sound, name_of
-from fairseq_neupronet.modules.adaptive_batch_norm import n_sums
-from fairseq_neupronet.modules.network import Classified, NeuProNet
+from fairseq_neupronet.networks.adaptive_batch_norm import n_sums
+from fairseq_neupronet.networks.neupronet import Classified, NeuProNet
+from fairseq_neupronet.profiles.bank import Bank
+from fairseq_neupronet.profiles.enrolment import path_keys
+from fairseq_neupronet.profiles.whole_groups import MOST_TOGETHER, WholeGroups
 
 BATCH = 32
 

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.inference.bank import Bank, Profile
 from fairseq_neupronet.inference.classifier import BATCH, Classifier
 from fairseq_neupronet.inference.clips import choose_windows
 from fairseq_neupronet.inference.hearing import Clip, Finished, Sound
+from fairseq_neupronet.profiles.bank import Bank, Profile
 
 
 def enrol(classifier: Classifier, bank: Bank, name: str, sounds: Sequence[Sound], sample_rate: int | None) -> int:

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fairseq_neupronet.evaluation.grouping import Grouping
-from fairseq_neupronet.inference.bank import Bank
-from fairseq_neupronet.modules.network import Classified, NeuProNet
-from fairseq_neupronet.modules.pooling import POOLINGS
+from fairseq_neupronet.networks.neupronet import Classified, NeuProNet
+from fairseq_neupronet.networks.pooling import POOLINGS
+from fairseq_neupronet.profiles.bank import Bank
+from fairseq_neupronet.profiles.groups import Grouping
 
 _MARK = 1e-4
 

@@ -14,9 +14,9 @@ from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.inference.checkpoint import Checkpoint
 from fairseq_neupronet.inference.clips import Windows, collate, hear
 from fairseq_neupronet.inference.results import Unreadable
-from fairseq_neupronet.modules.adaptive_batch_norm import adapted_to_groups, adapted_to_sums
-from fairseq_neupronet.modules.network import NeuProNet
-from fairseq_neupronet.modules.precision import autocast
+from fairseq_neupronet.networks.adaptive_batch_norm import adapted_to_groups, adapted_to_sums
+from fairseq_neupronet.networks.neupronet import NeuProNet
+from fairseq_neupronet.networks.precision import autocast
 
 Sound = str | Path | np.ndarray | Tensor
 

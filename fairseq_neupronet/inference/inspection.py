@@ -3,12 +3,12 @@
 import itertools
 
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.inference.bank import Bank
 from fairseq_neupronet.inference.classifier import Classifier
 from fairseq_neupronet.inference.clips import Windows
 from fairseq_neupronet.inference.grouping import attention
 from fairseq_neupronet.inference.hearing import Sound, make_clip, name_of, stream_sound
 from fairseq_neupronet.inference.picture import Heard
+from fairseq_neupronet.profiles.bank import Bank
 
 
 def inspect_window(

@@ -13,7 +13,6 @@ from torch import Tensor
 from fairseq_neupronet.audio.recipe import FeatureRecipe
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.inference import enrolment
-from fairseq_neupronet.inference.bank import Bank
 from fairseq_neupronet.inference.checkpoint import read_checkpoint
 from fairseq_neupronet.inference.classifier import BATCH, Classifier
 from fairseq_neupronet.inference.clips import choose_windows
@@ -23,6 +22,7 @@ from fairseq_neupronet.inference.network import load_network
 from fairseq_neupronet.inference.outcomes import gather_embeddings, gather_predictions
 from fairseq_neupronet.inference.picture import Heard
 from fairseq_neupronet.inference.results import Embeddings, Prediction, Unreadable
+from fairseq_neupronet.profiles.bank import Bank
 
 Profiles = str | Sequence[str | None] | None
 

@@ -4,12 +4,12 @@ import importlib
 import sys
 from pathlib import Path
 
-from fairseq_neupronet.backbones.plain_transformer import PlainTransformer
+from fairseq_neupronet.backbones.wav2vec2.encoder import PlainTransformer
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.inference.checkpoint import Checkpoint
-from fairseq_neupronet.modules.adaptive_batch_norm import has_batch_norm
-from fairseq_neupronet.modules.build import build_network
-from fairseq_neupronet.modules.network import NeuProNet
+from fairseq_neupronet.networks.adaptive_batch_norm import has_batch_norm
+from fairseq_neupronet.networks.build import build_network
+from fairseq_neupronet.networks.neupronet import NeuProNet
 
 
 def load_network(checkpoint: Checkpoint) -> NeuProNet:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fairseq_neupronet.data.band_statistics import BandStatistics, BandSums
+from fairseq_neupronet.profiles.band_statistics import BandStatistics, BandSums
 
 
 @dataclass(frozen=True)

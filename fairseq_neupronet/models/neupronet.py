@@ -8,18 +8,18 @@ from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.models import BaseFairseqModel, register_model
 from torch import Tensor
 
-from fairseq_neupronet.backbones.spectrogram_wav2vec2 import Encoded, Randomness
-from fairseq_neupronet.backbones.transformer import TransformerBackbone
-from fairseq_neupronet.backbones.transformer_sizes import check_share
+from fairseq_neupronet.backbones.wav2vec2.backbone import TransformerBackbone
+from fairseq_neupronet.backbones.wav2vec2.network import Encoded, Randomness
+from fairseq_neupronet.backbones.wav2vec2.transformer_sizes import check_share
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.models.spectrogram_wav2vec2 import SpectrogramWav2Vec2Config
-from fairseq_neupronet.modules.auto_encoder import AutoEncoderLoss
-from fairseq_neupronet.modules.build import NO_BACKBONE, build_network
-from fairseq_neupronet.modules.fusion import FUSIONS
-from fairseq_neupronet.modules.heads import HEADS
-from fairseq_neupronet.modules.network import GROUPINGS, Classified, NeuProNet
-from fairseq_neupronet.modules.pooling import COSINE_SIGNS, POOLINGS
-from fairseq_neupronet.modules.precision import autocast
+from fairseq_neupronet.networks.auto_encoder import AutoEncoderLoss
+from fairseq_neupronet.networks.build import NO_BACKBONE, build_network
+from fairseq_neupronet.networks.fusion import FUSIONS
+from fairseq_neupronet.networks.heads import HEADS
+from fairseq_neupronet.networks.neupronet import GROUPINGS, Classified, NeuProNet
+from fairseq_neupronet.networks.pooling import COSINE_SIGNS, POOLINGS
+from fairseq_neupronet.networks.precision import autocast
 
 
 @dataclass

@@ -13,11 +13,11 @@ from fairseq.models import BaseFairseqModel, register_model
 from fairseq.utils import get_available_activation_fns
 from torch import Tensor
 
-from fairseq_neupronet.backbones.causal_convolutions import EXTRACTOR_MODES
-from fairseq_neupronet.backbones.spectrogram_wav2vec2 import Randomness, SpectrogramWav2Vec2
+from fairseq_neupronet.backbones.wav2vec2.convolutions import EXTRACTOR_MODES
+from fairseq_neupronet.backbones.wav2vec2.network import Randomness, SpectrogramWav2Vec2
+from fairseq_neupronet.backbones.wav2vec2.span_masks import SELECTIONS
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.modules.precision import autocast
-from fairseq_neupronet.modules.span_masks import SELECTIONS
+from fairseq_neupronet.networks.precision import autocast
 
 
 @dataclass

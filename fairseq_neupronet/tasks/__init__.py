@@ -3,13 +3,13 @@
 import fairseq_neupronet.criterions.neupronet
 import fairseq_neupronet.models.neupronet
 import fairseq_neupronet.models.spectrogram_wav2vec2
-import fairseq_neupronet.optim.fused_adam
 import fairseq_neupronet.tasks.spectrogram_finetuning
 import fairseq_neupronet.tasks.spectrogram_pretraining  # noqa: F401
-from fairseq_neupronet.allocator import keep_freed_memory
-from fairseq_neupronet.data.loader_threads import finish_loaders_at_exit
+import fairseq_neupronet.trainer.fused_adam
 from fairseq_neupronet.errors import show_sentences
-from fairseq_neupronet.fairseq_patches import patch_fairseq
+from fairseq_neupronet.trainer.loader_threads import finish_loaders_at_exit
+from fairseq_neupronet.trainer.memory import keep_freed_memory
+from fairseq_neupronet.trainer.patches import patch_fairseq
 
 keep_freed_memory()
 show_sentences()

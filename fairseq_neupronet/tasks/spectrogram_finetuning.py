@@ -13,26 +13,26 @@ from fairseq.dataclass import ChoiceEnum
 from fairseq.tasks import register_task
 from omegaconf import open_dict
 
-from fairseq_neupronet.backbones.spectrogram_wav2vec2 import ARCHITECTURE_FIELDS
-from fairseq_neupronet.backbones.weights import (
+from fairseq_neupronet.backbones.wav2vec2.network import ARCHITECTURE_FIELDS
+from fairseq_neupronet.checkpoints.start_weights import (
     is_pretraining,
     load_backbone,
     load_pretraining,
     read_pretraining,
     warn_of_other_features,
 )
-from fairseq_neupronet.data.enrolment import clip_keys
+from fairseq_neupronet.data.dataset import SpectrogramDataset
 from fairseq_neupronet.data.labels import read_classes, read_labels
 from fairseq_neupronet.data.manifest import Manifest
 from fairseq_neupronet.data.recordings import read_recordings
-from fairseq_neupronet.data.shuffled_profiles import AMONG, shuffled_profiles
-from fairseq_neupronet.data.spectrogram_dataset import SpectrogramDataset
-from fairseq_neupronet.data.whole_groups import WholeGroups
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.evaluation.metrics import metric_names
-from fairseq_neupronet.evaluation.protocols import Protocol, group_clips
-from fairseq_neupronet.modules.adaptive_batch_norm import adapted_to_groups, has_batch_norm
-from fairseq_neupronet.modules.profile_bank import embed_split
+from fairseq_neupronet.networks.adaptive_batch_norm import adapted_to_groups, has_batch_norm
+from fairseq_neupronet.networks.profile_bank import embed_split
+from fairseq_neupronet.profiles.enrolment import clip_keys
+from fairseq_neupronet.profiles.protocols import Protocol, group_clips
+from fairseq_neupronet.profiles.shuffling import AMONG, shuffled_profiles
+from fairseq_neupronet.profiles.whole_groups import WholeGroups
 from fairseq_neupronet.tasks.spectrogram_pretraining import SpectrogramPretrainingTask, SpectrogramTaskConfig, _agree
 from fairseq_neupronet.tasks.subset_evaluation import SubsetEvaluation
 

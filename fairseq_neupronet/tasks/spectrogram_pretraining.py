@@ -8,24 +8,24 @@ import torch
 from fairseq.tasks import FairseqTask, register_task
 from omegaconf import OmegaConf, open_dict
 
-from fairseq_neupronet.allocator import FreedMemory
 from fairseq_neupronet.audio.bands import band_centres
 from fairseq_neupronet.audio.recipe import FeatureRecipe
-from fairseq_neupronet.data.band_statistics import BandStatistics, BandSums
+from fairseq_neupronet.data.augmentation import SpecAugment
+from fairseq_neupronet.data.dataset import SpectrogramDataset
 from fairseq_neupronet.data.frequency_warp import FrequencyWarp
 from fairseq_neupronet.data.manifest import Manifest, read_manifest
 from fairseq_neupronet.data.mixup import Mixup
-from fairseq_neupronet.data.profile_normalization import ProfileNormalization
-from fairseq_neupronet.data.spec_augment import SpecAugment
-from fairseq_neupronet.data.spectrogram_dataset import SpectrogramDataset
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.evaluation.clip_outputs import Evaluation
-from fairseq_neupronet.evaluation.grouping import Grouping
-from fairseq_neupronet.fairseq_patches import early_stopping_state, restore_early_stopping
-from fairseq_neupronet.non_finite import RunningUpdate
-from fairseq_neupronet.processes import process_number, share_buffers
-from fairseq_neupronet.randomness import draws_of_batch
+from fairseq_neupronet.evaluation.outputs import Evaluation
+from fairseq_neupronet.profiles.band_statistics import BandStatistics, BandSums
+from fairseq_neupronet.profiles.groups import Grouping
+from fairseq_neupronet.profiles.normalization import ProfileNormalization
 from fairseq_neupronet.tasks.task_config import SpectrogramTaskConfig, check_task_config
+from fairseq_neupronet.trainer.memory import FreedMemory
+from fairseq_neupronet.trainer.non_finite import RunningUpdate
+from fairseq_neupronet.trainer.patches import early_stopping_state, restore_early_stopping
+from fairseq_neupronet.trainer.processes import process_number, share_buffers
+from fairseq_neupronet.trainer.randomness import draws_of_batch
 
 logger = logging.getLogger(__name__)
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 from fairseq.logging import metrics
 
-from fairseq_neupronet.evaluation.clip_outputs import ClipOutputs, Evaluation, evaluate
 from fairseq_neupronet.evaluation.metrics import metric_names
+from fairseq_neupronet.evaluation.outputs import ClipOutputs, Evaluation, evaluate
 from fairseq_neupronet.evaluation.results import write_results
-from fairseq_neupronet.processes import is_master
+from fairseq_neupronet.trainer.processes import is_master
 
 logger = logging.getLogger(__name__)
 

@@ -89,15 +89,15 @@ def _time_and_growth(read) -> dict[str, float]:
 
 
 def _dataset(path: Path, training: bool = False, **options):
+    from fairseq_neupronet.data.dataset import SpectrogramDataset
     from fairseq_neupronet.data.manifest import read_manifest
-    from fairseq_neupronet.data.spectrogram_dataset import SpectrogramDataset
 
     return SpectrogramDataset(read_manifest(path, profiling=True), None, "train", training=training, seed=1, **options)
 
 
 def our_items(large: Path, small: Path) -> Run:
     """As torch's loader asks for them, a batch at a time."""
-    from fairseq_neupronet.data.spec_augment import SpecAugment
+    from fairseq_neupronet.data.augmentation import SpecAugment
 
     def timed(path: Path, **options) -> Callable[[], float]:
         data = _dataset(path, **options)

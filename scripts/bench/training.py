@@ -64,7 +64,7 @@ def comparisons(options: Options) -> list[Comparison]:
 
 def our_step(size: int, device: str) -> Run:
     """A step as ``fairseq-hydra-train`` makes it, without fairseq's trainer around it."""
-    from fairseq_neupronet.allocator import keep_freed_memory
+    from fairseq_neupronet.trainer.memory import keep_freed_memory
 
     keep_freed_memory()
     difference = gradient_difference(device)
@@ -80,7 +80,7 @@ def training_step(size: int, device: str = "cpu", **model_options):
 
     import fairseq_neupronet.tasks  # noqa: F401 (registers the plugin)
     from fairseq_neupronet.criterions.neupronet import NeuProNetCriterionConfig
-    from fairseq_neupronet.optim.fused_adam import FusedAdam
+    from fairseq_neupronet.trainer.fused_adam import FusedAdam
 
     torch.manual_seed(0)
     model = our_model(**model_options).to(device)
@@ -205,7 +205,7 @@ def gradient_difference(device: str = "cpu") -> float:
 
 def profile_overhead(size: int, device: str, one_pass: bool) -> Run:
     """The profile model's step minus the base model's, one after the other in the same process."""
-    from fairseq_neupronet.allocator import keep_freed_memory
+    from fairseq_neupronet.trainer.memory import keep_freed_memory
 
     keep_freed_memory()
     base = training_step(size, device)

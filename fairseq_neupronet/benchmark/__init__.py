@@ -1,0 +1,1 @@
+"""Tables of trainings and what they say: cells, results, statistics and reports."""

@@ -1,0 +1,168 @@
+"""A benchmark from its config to its table: what the command line and Hydra's launchers share."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fairseq_neupronet.benchmark.by_profile import write_by_profile
+from fairseq_neupronet.benchmark.cell_folder import CellFolder
+from fairseq_neupronet.benchmark.cells import Cell, chosen, plan_cells
+from fairseq_neupronet.benchmark.config import read_config
+from fairseq_neupronet.benchmark.recipes import has_data, hours_of, updates_of
+from fairseq_neupronet.benchmark.results import collect
+from fairseq_neupronet.benchmark.runner import Settings
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A config, resolved.
+
+    Attributes:
+        config: of :func:`~fairseq_neupronet.benchmark.config.read_config`.
+        all_cells: the whole table.
+        cells: what was chosen of it, with the extractors that these need; their order is their numbering.
+        settings: how they are run, and where.
+    """
+
+    config: dict
+    all_cells: list[Cell]
+    cells: list[Cell]
+    settings: Settings
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        out: str | Path | None = None,
+        settings: list[str] = (),
+        quick: bool = False,
+        only: dict | None = None,
+        jobs: int | None = None,
+    ) -> "Benchmark":
+        """Read a benchmark's yaml and resolve every recipe and data folder in it.
+
+        Args:
+            path: the yaml.
+            out: the benchmark's folder; unset: ``outputs/benchmark/NAME``, NAME the yaml's, with ``-quick``.
+            settings: ``key.below=value``, over the yaml.
+            quick: lay the yaml's section ``quick`` over the rest.
+            only: axis → values, beside the yaml's own ``only``.
+            jobs: cells at a time, instead of the yaml's.
+
+        Raises:
+            InputError: whatever would stop a cell at its start and can be seen now.
+        """
+        config = read_config(path, settings, quick)
+        cells = plan_cells(config)
+        folder = Path(out) if out else Path("outputs/benchmark") / (Path(path).stem + ("-quick" if quick else ""))
+        first_cells = {}
+        for cell in cells:
+            if cell.stage == "finetuning":
+                first_cells.setdefault((cell.dataset, cell.variant), cell)
+        benchmark = cls(
+            config,
+            cells,
+            chosen(cells, config["only"] | (only or {})),
+            Settings(
+                out=folder,
+                evaluation={
+                    "subsets": config["subsets"],
+                    "protocols": config["protocols"],
+                    "options": config["evaluation"],
+                },
+                keep_checkpoints=config["keep_checkpoints"],
+                embeddings=frozenset(first_cells.values()) if config["embeddings"] else frozenset(),
+                jobs=jobs or config["jobs"],
+            ),
+        )
+        for cell in benchmark.cells:
+            benchmark.settings.digest(cell)
+            updates_of(cell)
+        return benchmark
+
+    @property
+    def results(self) -> Path:
+        return self.settings.out / "results.csv"
+
+    def collect(self) -> int:
+        """Write ``results.csv`` and ``by_profile.csv`` of every finished cell of the whole table.
+
+        Returns:
+            The number of rows of the former.
+        """
+        while True:
+            folders = self._finished_folders()
+            rows = collect(folders, self.results)
+            write_by_profile(self.results, rows)
+            # Another runner may have finished a cell and collected meanwhile, whose tables these have just replaced.
+            if [folder.path for folder in self._finished_folders()] == [folder.path for folder in folders]:
+                return len(rows)
+
+    def _finished_folders(self) -> list[CellFolder]:
+        folders = [self.settings.folder(cell) for cell in self.all_cells if cell.stage == "finetuning"]
+        return [folder for folder in folders if folder.state().get("finished") and self._is_current(folder)]
+
+    def _is_current(self, folder: CellFolder) -> bool:
+        # The digest asks for the data, which need not be here any more; then what was recorded stands.
+        return folder.results.is_file() and (
+            not has_data(folder.cell.data) or folder.is_finished(self.settings.digest(folder.cell))
+        )
+
+    def plan_lines(self) -> list[str]:
+        """The plan as a table: cells, updates, expected hours."""
+        lines = [f"{'cells':>7}  {'updates':>8}  {'hours':>7}  data set / variant (recipe)"]
+        seconds = self._measured_seconds()
+        number, to_run = 0, []
+        for (dataset, variant), cells in _by_row(self.cells).items():
+            left = [cell for cell in cells if not self.settings.folder(cell).is_finished(self.settings.digest(cell))]
+            to_run += left
+            hours, updates = hours_of(left, seconds), updates_of(cells[0])[0]
+            finished = f", {len(cells) - len(left)} finished" if len(left) < len(cells) else ""
+            lines.append(
+                f"{len(cells):>7}  {_count(updates):>8}  {_hours(hours):>7}  {dataset} / {variant} "
+                f"({cells[0].recipe}; cells {_ranges([self.cells.index(cell) for cell in cells])}{finished})"
+            )
+            number += len(cells)
+        hours = hours_of(to_run, seconds)
+        jobs = self.settings.jobs
+        total = (
+            "hours unknown: set ms_per_clip, or let one cell of each row run"
+            if hours is None
+            else (f"{_hours(hours)} hours one after the other" + (f", {jobs} at a time" if jobs > 1 else ""))
+        )
+        lines.append(f"{number:>7}  cells, {number - len(to_run)} finished; {total}; results in {self.results}")
+        return lines
+
+    def _measured_seconds(self) -> dict[str, float]:
+        measured = {}
+        for row, cells in _by_row(self.all_cells).items():
+            states = [self.settings.folder(cell).state() for cell in cells]
+            seconds = [state["seconds"] for state in states if state.get("finished")]
+            if seconds:
+                measured["/".join(row)] = sum(seconds) / len(seconds)
+        return measured
+
+
+def _by_row(cells: list[Cell]) -> dict[tuple[str, str], list[Cell]]:
+    rows = {}
+    for cell in cells:
+        rows.setdefault((cell.dataset, cell.variant), []).append(cell)
+    return rows
+
+
+def _count(number: int | None) -> str:
+    return "?" if number is None else f"{number:,}"
+
+
+def _hours(hours: float | None) -> str:
+    return "?" if hours is None else f"{hours:,.2f}"
+
+
+def _ranges(numbers: list[int]) -> str:
+    """``0-3,7`` for 0, 1, 2, 3, 7."""
+    parts, start = [], None
+    for place, number in enumerate(numbers):
+        start = number if start is None else start
+        if place + 1 == len(numbers) or numbers[place + 1] != number + 1:
+            parts.append(str(start) if start == number else f"{start}-{number}")
+            start = None
+    return ",".join(parts)

@@ -1,0 +1,160 @@
+"""The cells of a benchmark: one training and its evaluation each, or the pretraining of an extractor."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from fairseq_neupronet.benchmark.config import AXES, EXTRACTOR
+from fairseq_neupronet.errors import InputError
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+_INSTALLED_CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+_PLACEHOLDER = re.compile(r"\{(fold|seed)(:[^{}]*)?\}")
+_EXTRACTOR_SEED = 1
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training.
+
+    Attributes:
+        dataset, variant, fold, seed: its place in the table; an extractor's variant is ``extractor``.
+        stage: ``finetuning`` or ``pretraining``.
+        recipe_folder, recipe: of fairseq-hydra-train's config.
+        data: folder of the manifests.
+        overrides: of the recipe, in order, without data, seed and extractor.
+        ms_per_clip: for the estimate of hours; None where nobody says.
+        extractor: the pretraining whose checkpoint it starts from.
+    """
+
+    dataset: str
+    variant: str
+    fold: object
+    seed: int
+    stage: str
+    recipe_folder: Path
+    recipe: str
+    data: str
+    overrides: tuple[str, ...]
+    ms_per_clip: float | None
+    extractor: "Cell | None" = None
+
+    @property
+    def name(self) -> str:
+        """Also its place below the benchmark's folder ``cells``."""
+        return f"{self.dataset}/{self.variant}/fold-{self.fold}/seed-{self.seed}"
+
+
+def plan_cells(config: dict) -> list[Cell]:
+    """All cells in the order of the config; an extractor stands before the first cell that needs it.
+
+    Args:
+        config: of :func:`~fairseq_neupronet.benchmark.config.read_config`.
+
+    Raises:
+        InputError: a variant wants a pretrained extractor and the data set has no section ``pretraining``.
+    """
+    cells, extractors = [], {}
+    for dataset_name, dataset in config["datasets"].items():
+        for variant_name, variant in config["variants"].items():
+            for fold in dataset["folds"]:
+                for seed in config["seeds"]:
+                    extractor = None
+                    if variant["pretrained"]:
+                        key = (dataset_name, fold)
+                        if key not in extractors:
+                            extractors[key] = _extractor(config, dataset_name, dataset, variant_name, fold)
+                            cells.append(extractors[key])
+                        extractor = extractors[key]
+                    cells.append(_training(config, dataset_name, variant_name, fold, seed, extractor))
+    return cells
+
+
+def _training(config: dict, dataset_name: str, variant_name: str, fold, seed: int, extractor: Cell | None) -> Cell:
+    dataset, variant = config["datasets"][dataset_name], config["variants"][variant_name]
+    overrides = [*dataset["overrides"], *variant["overrides"], *config["overrides"]]
+    return Cell(
+        dataset=dataset_name,
+        variant=variant_name,
+        fold=fold,
+        seed=seed,
+        stage="finetuning",
+        recipe_folder=_folder(config["recipes"], "finetuning"),
+        recipe=variant["recipe"].replace("{recipe}", dataset["recipe"]),
+        data=_filled(dataset["data"], fold, seed),
+        overrides=tuple(_filled(override, fold, seed) for override in overrides),
+        ms_per_clip=variant["ms_per_clip"] or dataset["ms_per_clip"],
+        extractor=extractor,
+    )
+
+
+def _extractor(config: dict, dataset_name: str, dataset: dict, variant_name: str, fold) -> Cell:
+    pretraining = dataset["pretraining"]
+    if pretraining is None:
+        raise InputError(
+            f"variant {variant_name} is pretrained and datasets.{dataset_name} has no section "
+            "pretraining; add one with its recipe, or set pretrained: false"
+        )
+    return Cell(
+        dataset=dataset_name,
+        variant=EXTRACTOR,
+        fold=fold,
+        seed=_EXTRACTOR_SEED,
+        stage="pretraining",
+        recipe_folder=_folder(config["pretraining_recipes"], "pretraining"),
+        recipe=pretraining["recipe"],
+        data=_filled(dataset["data"], fold, _EXTRACTOR_SEED),
+        overrides=tuple(_filled(override, fold, _EXTRACTOR_SEED) for override in pretraining["overrides"]),
+        ms_per_clip=pretraining["ms_per_clip"],
+    )
+
+
+def _folder(given: str | None, stage: str) -> Path:
+    if given is not None:
+        return Path(given).resolve()
+    checkout = CONFIGS / stage
+    return checkout if checkout.is_dir() else _INSTALLED_CONFIGS / stage
+
+
+def _filled(text: str, fold, seed: int) -> str:
+    """``{fold}`` and ``{seed}`` replaced, with a format where one is given; other braces are Hydra's."""
+    values = {"fold": fold, "seed": seed}
+    try:
+        return _PLACEHOLDER.sub(lambda match: format(values[match[1]], (match[2] or ":")[1:]), text)
+    except ValueError as error:
+        raise InputError(
+            f"{text}: fold {fold!r} and seed {seed} cannot be put in ({error}); name folds that fit the "
+            "format, or write {fold}"
+        ) from error
+
+
+def chosen(cells: list[Cell], only: dict) -> list[Cell]:
+    """The cells of the given values, and the extractors that they need.
+
+    Args:
+        cells: of :func:`plan_cells`.
+        only: axis → values; an axis that is left out has all.
+
+    Raises:
+        InputError: a value that no cell has.
+    """
+    wanted = {axis: {str(value) for value in _as_list(values)} for axis, values in only.items()}
+    for axis, values in wanted.items():
+        known = [str(getattr(cell, axis)) for cell in cells if cell.stage == "finetuning"]
+        if missing := sorted(values - set(known)):
+            raise InputError(
+                f"there is no {axis} {missing[0]!r} in this benchmark; known are {', '.join(dict.fromkeys(known))}"
+            )
+    kept = [
+        cell
+        for cell in cells
+        if cell.stage == "finetuning"
+        and all(str(getattr(cell, axis)) in wanted[axis] for axis in AXES if axis in wanted)
+    ]
+    needed = {cell.extractor for cell in kept}
+    kept = set(kept)
+    return [cell for cell in cells if cell in kept or cell in needed]
+
+
+def _as_list(values) -> list:
+    return list(values) if isinstance(values, (list, tuple)) else [values]

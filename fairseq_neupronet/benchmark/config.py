@@ -1,0 +1,169 @@
+"""The config of a benchmark, read and checked: which trainings, from which recipes, evaluated how."""
+
+import difflib
+import reprlib
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from fairseq_neupronet.benchmark.config_values import check_evaluation, check_values
+from fairseq_neupronet.errors import InputError, sentence_of
+from fairseq_neupronet.files import require_regular
+
+_DEFAULTS = {
+    "recipes": None,  # folder of fairseq-hydra-train configs; the shipped ones
+    "pretraining_recipes": None,
+    "datasets": {},
+    "variants": {},
+    "seeds": [1],
+    "overrides": [],  # for every training, after those of data set and variant
+    "subsets": ["test"],
+    "protocols": ["single", "full"],
+    "evaluation": [],  # further options of neupronet evaluate
+    "embeddings": False,  # keep embeddings.npz of each variant's first cell
+    "reference": None,  # the variant that others are compared with; the first
+    "metrics": ["accuracy"],  # of the summary
+    "keep_checkpoints": False,
+    "jobs": 1,
+    "only": {},
+    "quick": {},
+}
+_DATASET = {
+    "data": None,
+    "recipe": None,
+    "folds": [1],
+    "overrides": [],
+    "ms_per_clip": None,
+    "pretraining": None,
+}
+_VARIANT = {"recipe": "{recipe}", "overrides": [], "pretrained": False, "ms_per_clip": None}
+_PRETRAINING = {"recipe": None, "overrides": [], "ms_per_clip": None}
+AXES = ("dataset", "variant", "fold", "seed")
+EXTRACTOR = "extractor"
+"""The variant that a pretraining is in the table of cells."""
+
+
+def read_config(path: str | Path, settings: list[str] = (), quick: bool = False) -> dict:
+    """Read a benchmark's yaml.
+
+    Args:
+        path: the file.
+        settings: ``key.below=value``, as Hydra's overrides, which go last.
+        quick: lay the section ``quick`` over the rest; its lists replace lists.
+
+    Returns:
+        Plain containers with every key of the defaults.
+
+    Raises:
+        InputError: not to be read, unknown or missing keys, values of another kind than their key's, or none where
+            there must be some.
+    """
+    path = Path(path)
+    require_regular(path, "a benchmark's yaml")
+    try:
+        config = OmegaConf.load(path)
+        if not isinstance(config, DictConfig):
+            raise InputError(f"{path}: is not a mapping; see configs/benchmark for examples")
+        if quick:
+            if not config.get("quick"):
+                raise InputError(f"{path}: has no section 'quick', which --quick needs")
+            config = OmegaConf.merge(config, config.quick)
+        config = OmegaConf.to_container(OmegaConf.merge(config, *map(_setting, settings)), resolve=True)
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror or error}); name a yaml file as those of configs/benchmark"
+        ) from error
+    except OmegaConfBaseException as error:
+        raise InputError(f"{path}: {sentence_of(error)}") from error
+    except InputError:
+        raise
+    except Exception as error:  # the yaml library's errors have no common public base but this
+        raise InputError(f"{path}: is not yaml ({' '.join(str(error).split())})") from error
+    return _checked(path, config)
+
+
+def _setting(text: str) -> DictConfig:
+    try:
+        return OmegaConf.from_dotlist([text])
+    except Exception as error:  # as above
+        raise InputError(
+            f"{text}: is not to be understood ({' '.join(str(error).split())}); write KEY=VALUE, VALUE as in yaml"
+        ) from error
+
+
+def _checked(path: Path, config: dict) -> dict:
+    config = _completed(path, "", config, _DEFAULTS)
+    check_evaluation(str(path), config)
+    for name in ("datasets", "variants"):
+        if not config[name]:
+            raise InputError(f"{path}: {name} is empty; name at least one")
+    config["datasets"] = {
+        name: _completed(path, f"datasets.{name}.", dataset, _DATASET) for name, dataset in config["datasets"].items()
+    }
+    config["variants"] = {
+        name: _completed(path, f"variants.{name}.", variant, _VARIANT) for name, variant in config["variants"].items()
+    }
+    for name, dataset in config["datasets"].items():
+        for key in ("data", "recipe"):
+            if dataset[key] is None:
+                raise InputError(
+                    f"{path}: datasets.{name}.{key} is not set; give it there or as "
+                    f"datasets.{name}.{key}=… on the command line"
+                )
+        if dataset["pretraining"] is not None:
+            section = f"datasets.{name}.pretraining."
+            dataset["pretraining"] = _completed(path, section, dataset["pretraining"], _PRETRAINING)
+            if dataset["pretraining"]["recipe"] is None:
+                raise InputError(f"{path}: {section}recipe is not set; name a config of configs/pretraining")
+        if len(dataset["folds"]) > 1 and "{fold" not in str(dataset["data"]):
+            raise InputError(
+                f"{path}: datasets.{name} has {len(dataset['folds'])} folds of one folder; write its data "
+                "with {fold}, as DATA/fold{fold:02d}"
+            )
+    for name in config["variants"]:
+        if "+" in str(name) or "/" in str(name):
+            raise InputError(f"{path}: variants.{name}: + and / have a meaning in results; choose a name without")
+        if name == EXTRACTOR:
+            raise InputError(
+                f"{path}: variants.{name}: the pretraining of extractors is called so; choose another name"
+            )
+    if config["reference"] is None:
+        config["reference"] = next(iter(config["variants"]))
+    elif not isinstance(config["reference"], str) or config["reference"] not in config["variants"]:
+        raise InputError(f"{path}: reference {config['reference']!r} is not among the variants")
+    check_only(config["only"], str(path))
+    return config
+
+
+def check_only(only: dict, where: str) -> None:
+    """Refuse to select by something else than :data:`AXES`.
+
+    Raises:
+        InputError: an unknown axis, by its name.
+    """
+    for axis in only:
+        if axis not in AXES:
+            raise InputError(f"{where}: cells are chosen by {', '.join(AXES)}, not by {axis!r}")
+
+
+def _completed(path: Path, section: str, given, defaults: dict) -> dict:
+    if given is None:
+        given = {}
+    if not isinstance(given, dict):
+        raise InputError(f"{path}: {section.rstrip('.')} must be a mapping of {', '.join(defaults)}")
+    for key in given:
+        if key not in defaults:
+            near = difflib.get_close_matches(str(key), defaults, n=1)
+            raise InputError(
+                f"{path}: unknown key {section}{key}; "
+                + (f"did you mean {near[0]}?" if near else f"known are {', '.join(defaults)}")
+            )
+    values = defaults | {key: value for key, value in given.items() if value is not None}
+    for key, default in defaults.items():
+        if isinstance(default, list) and not isinstance(values[key], list):
+            raise InputError(f"{path}: {section}{key} must be a list, as [{values[key]}]")
+        if isinstance(default, dict) and not isinstance(values[key], dict):
+            raise InputError(f"{path}: {section}{key} must be a mapping of names, not {reprlib.repr(values[key])}")
+    check_values(str(path), section, values)
+    return values

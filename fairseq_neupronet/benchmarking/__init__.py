@@ -1,1 +1,0 @@
-"""Tables of trainings: data sets x variants x folds x seeds, run, resumed, collected and compared."""

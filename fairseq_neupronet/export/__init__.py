@@ -1,0 +1,1 @@
+"""A trained model as one graph, for ONNX and torch.export."""

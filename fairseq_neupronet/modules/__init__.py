@@ -1,1 +1,0 @@
-"""The parts of the method in plain torch and numpy; nothing here imports fairseq."""

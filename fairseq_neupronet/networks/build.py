@@ -1,0 +1,69 @@
+"""From a model's configuration to its network, for training by fairseq and for use without it."""
+
+import math
+from collections.abc import Callable
+
+from fairseq_neupronet.backbones.registry import Backbone, build_backbone
+from fairseq_neupronet.networks.fusion import build_fusion
+from fairseq_neupronet.networks.heads import build_head
+from fairseq_neupronet.networks.neupronet import NeuProNet
+from fairseq_neupronet.networks.pooling import ProfilePooling
+from fairseq_neupronet.networks.profile_bank import ProfileBank
+
+NO_BACKBONE = "none"
+TRANSFORMER = "spectrogram_wav2vec2"
+
+
+def build_network(config, transformer: Callable[..., Backbone], kind: type[NeuProNet] = NeuProNet) -> NeuProNet:
+    """Build the network that a configuration describes.
+
+    Args:
+        config: the fields of :class:`~fairseq_neupronet.models.neupronet.NeuProNetConfig`, as attributes.
+        transformer: builds a spectrogram wav2vec 2.0 as :class:`~fairseq_neupronet.backbones.wav2vec2.backbone.
+            TransformerBackbone` is built: that one for training, the plain one for use.
+        kind: the class of the network.
+
+    Raises:
+        InputError: an unknown backbone, pooling, fusion or head, or sizes that one of them refuses.
+    """
+    width = config.decoder_embed_dim
+
+    def build_transformer(network_config) -> Backbone:
+        return transformer(network_config, config.n_mels, width, config.final_dropout, config.apply_mask)
+
+    backbone = None
+    if config.backbone == TRANSFORMER:
+        backbone = build_transformer(config.transformer)
+    elif config.backbone != NO_BACKBONE:
+        backbone = build_backbone(config.backbone, config.n_mels, width, config)
+    extractor = pooling = fusion = bank = None
+    if config.profiling:
+        extractor = build_transformer(config.profile_extractor)
+        pooling = ProfilePooling(
+            str(config.pooling), config.temperature, str(config.cosine_sign), config.normalize_embeddings
+        )
+        fusion = build_fusion(str(config.fusion), width, config.fusion_rank)
+        head = build_head(
+            str(config.head),
+            fusion.width,
+            config.n_classes,
+            config.clf_hidden_dim,
+            config.clf_dropout_rate,
+            fusion.branches,
+        )
+        bank = ProfileBank(width) if str(config.grouping) == "whole_split" else None
+    else:
+        head = build_head("linear", width, config.n_classes)
+    return kind(
+        backbone,
+        head,
+        extractor,
+        pooling,
+        fusion,
+        math.inf if config.freeze_backbone else config.freeze_backbone_updates,
+        math.inf if config.freeze_profile_extractor else config.freeze_profile_extractor_updates,
+        config.one_pass,
+        config.gather_profiles,
+        str(config.grouping),
+        bank,
+    )

@@ -1,1 +1,0 @@
-"""From a benchmark's ``results.csv`` to tables, figures and one page; the only package that needs matplotlib."""

@@ -1,0 +1,1 @@
+"""One training: its folder, log, pictures, end and card."""

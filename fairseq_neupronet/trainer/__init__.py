@@ -1,0 +1,1 @@
+"""fairseq's trainer made restartable and exact: what is changed in fairseq, and what that stands on."""

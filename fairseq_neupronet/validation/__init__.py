@@ -1,1 +1,0 @@
-"""A checkpoint under several protocols at once: the work of ``neupronet evaluate``."""

@@ -1,0 +1,518 @@
+"""neupronet benchmark with stand-ins for training and evaluation: real processes, real signals, no networks."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import small_benchmark
+import tiny
+import yaml
+
+from fairseq_neupronet.benchmark import recipes, runner
+from fairseq_neupronet.benchmark.benchmark import Benchmark
+from fairseq_neupronet.benchmark.cells import chosen, plan_cells
+from fairseq_neupronet.benchmark.commands import training_command
+from fairseq_neupronet.benchmark.config import read_config
+from fairseq_neupronet.benchmark.locks import CellLock, end_group
+from fairseq_neupronet.benchmark.progress import Progress
+from fairseq_neupronet.benchmark.recipes import updates_of
+from fairseq_neupronet.cli import main
+from fairseq_neupronet.errors import InputError
+from fairseq_neupronet.living_processes import lives, start_time
+
+# A training that keeps a count of its starts and takes NAP seconds; an evaluation that scores by the cell's name.
+TRAIN = """
+import os, pathlib, sys, time
+train = pathlib.Path(sys.argv[1])
+(train / "checkpoints").mkdir(parents=True, exist_ok=True)
+with open(train / "starts", "a") as file:
+    file.write("x")
+(train / "training.json").write_text("{}")
+print("epoch 001:      2 / 4 loss=1", flush=True)
+time.sleep(float(os.environ.get("NAP", 0)))
+if os.environ.get("SPOIL", "nothing") in str(train):
+    sys.exit(3)
+for name in ("best", "last"):
+    (train / "checkpoints" / f"checkpoint_{name}.pt").write_bytes(b"")
+(train / "checkpoints" / "training.csv").write_text("epoch,updates\\n")
+"""
+EVALUATE = """
+import pathlib, sys, zlib
+out = pathlib.Path(sys.argv[1])
+out.mkdir(parents=True)
+value = zlib.crc32(str(out.parent)[-22:].encode()) % 100 / 100
+lines = ["subset,protocol,control,metric,value,clips", f"test,full,,accuracy,{value},7",
+         f"test,full,majority_vote,accuracy,{value / 2},7"]
+(out / "results.csv").write_text("\\n".join(lines) + "\\n")
+"""
+ROWS_PER_CELL = 2
+
+
+@pytest.fixture
+def stand_ins(monkeypatch):
+    """Trainings and evaluations of a moment."""
+    monkeypatch.setattr(
+        runner, "training_command", lambda folder, extractor: [sys.executable, "-c", TRAIN, str(folder.train)]
+    )
+    monkeypatch.setattr(
+        runner,
+        "evaluation_command",
+        lambda folder, evaluation, embeddings: [sys.executable, "-c", EVALUATE, str(folder.evaluation)],
+    )
+
+
+def rows(path: Path, without: str = "seconds") -> list[dict]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return [{key: value for key, value in row.items() if key != without} for row in csv.DictReader(file)]
+
+
+def run(benchmark: Benchmark) -> runner.Outcome:
+    outcome = runner.run_cells(benchmark.cells, benchmark.settings, Progress())
+    benchmark.collect()
+    return outcome
+
+
+def starts(out: Path) -> dict[str, int]:
+    return {str(path.relative_to(out / "cells").parents[1]): len(path.read_text()) for path in out.rglob("starts")}
+
+
+def test_the_plan_is_datasets_by_variants_by_folds_by_seeds_in_the_order_of_the_config(small_config):
+    names = [cell.name for cell in plan_cells(read_config(small_config))]
+    assert names == [
+        f"tiny/{variant}/fold-{fold}/seed-{seed}"
+        for variant in ("base", "dot")
+        for fold in (1, 2, 3)
+        for seed in (1, 2)
+    ]
+
+
+def test_the_training_is_the_command_that_a_user_would_type(small_config, tmp_path):
+    benchmark = Benchmark.load(small_config, tmp_path / "out")
+    cell = benchmark.cells[9]
+    command = training_command(benchmark.settings.folder(cell), None)
+    assert Path(command[0]).name == "fairseq-hydra-train"
+    assert command[command.index("--config-name") + 1] == "vocalsound"
+    assert "ablation=in_batch" in command
+    assert {"common.seed=2", f"task.data='{Path(cell.data).resolve()}'"} < set(command)
+    assert cell.data.endswith("fold02")
+
+
+def test_updates_and_clips_of_a_schedule(small_config, tmp_path):
+    """24 clips in batches of 8 are 3 updates an epoch."""
+    base = Benchmark.load(small_config, tmp_path / "out").cells[0]
+    assert updates_of(base) == (4, 32)
+    epochs = Benchmark.load(
+        small_config,
+        tmp_path / "out",
+        ["overrides=[dataset.batch_size=8,optimization.max_update=0,optimization.max_epoch=5]"],
+    ).cells[0]
+    assert updates_of(epochs) == (15, 120)
+
+
+@pytest.mark.parametrize(
+    ("optimization", "expected"),
+    [
+        ("update_freq=[4],optimization.max_update=0,optimization.max_epoch=5", (5, 120)),
+        ("update_freq=[4],optimization.max_update=100", (100, 2400)),
+        ("update_freq=[1,2],optimization.max_update=0,optimization.max_epoch=3", (3 + 2 + 2, 72)),
+        ("update_freq=[1,3],optimization.max_update=5", (5, 72)),  # 3, then 1 and 1
+    ],
+)
+def test_updates_of_several_batches_are_counted_as_such(small_config, tmp_path, optimization, expected):
+    """24 clips in batches of 8 are 3 batches an epoch."""
+    overrides = f"overrides=[dataset.batch_size=8,'optimization.{optimization}']".replace(",opt", "','opt")
+    assert updates_of(Benchmark.load(small_config, tmp_path / "out", [overrides]).cells[0]) == expected
+
+
+def test_hours_of_batches_by_frames_are_unknown(small_config, tmp_path, capsys):
+    sized = "overrides=[dataset.batch_size=null,dataset.max_tokens=2000,optimization.max_update=7]"
+    assert main(["benchmark", str(small_config), "--out", str(tmp_path / "out"), "--dry-run", sized]) == 0
+    printed = capsys.readouterr().out
+    assert "7        ?  tiny / base" in printed and "hours unknown" in printed
+
+
+def test_all_cells_run_and_are_collected_in_order(small_config, tmp_path, stand_ins):
+    benchmark = Benchmark.load(small_config, tmp_path / "out", jobs=3)
+    outcome = run(benchmark)
+    assert (len(outcome.finished), len(outcome.failed)) == (12, 0)
+    found = rows(benchmark.results)
+    assert len(found) == 12 * ROWS_PER_CELL
+    assert [(row["variant"], row["fold"], row["seed"]) for row in found[:4]] == [
+        ("base", "1", "1"),
+        ("base+majority_vote", "1", "1"),
+        ("base", "1", "2"),
+        ("base+majority_vote", "1", "2"),
+    ]
+    header = benchmark.results.read_text().splitlines()[0]
+    assert header == "dataset,variant,fold,seed,subset,protocol,metric,value,config_hash,version,seconds"
+    assert not list((tmp_path / "out").rglob("lock"))
+    assert {path.name for path in (tmp_path / "out").rglob("checkpoints/*")} == {"training.csv"}
+    assert "loss=1" in benchmark.settings.folder(benchmark.cells[0]).log.read_text()
+
+
+def test_checkpoints_stay_where_the_config_says_so(small_config, tmp_path, stand_ins):
+    run(Benchmark.load(small_config, tmp_path / "out", ["keep_checkpoints=true"], only={"fold": [1], "seed": [1]}))
+    assert len(list((tmp_path / "out").rglob("*.pt"))) == 4
+
+
+def test_a_finished_cell_is_not_run_again(small_config, tmp_path, stand_ins):
+    run(Benchmark.load(small_config, tmp_path / "out", only={"fold": [1]}))
+    outcome = run(Benchmark.load(small_config, tmp_path / "out", jobs=4))
+    assert len(outcome.kept) == 4
+    assert set(starts(tmp_path / "out").values()) == {1}
+    assert len(rows(tmp_path / "out" / "results.csv")) == 12 * ROWS_PER_CELL
+
+
+def test_a_changed_config_makes_its_cells_stale_and_leaves_the_others(small_config, tmp_path, stand_ins, capsys):
+    chosen_cells = {"fold": [1], "seed": [1]}
+    first = Benchmark.load(small_config, tmp_path / "out", only=chosen_cells)
+    run(first)
+    changed = small_benchmark.config(Path(first.cells[0].data).parent)
+    changed["variants"]["dot"]["overrides"].append("model.temperature=3")
+    small_config.write_text(yaml.safe_dump(changed))
+    outcome = run(Benchmark.load(small_config, tmp_path / "out", only=chosen_cells))
+    assert [cell.variant for cell in outcome.finished] == ["dot"]
+    assert [cell.variant for cell in outcome.kept] == ["base"]
+    assert "tiny/dot/fold-1/seed-1: stale" in capsys.readouterr().out
+    assert len({row["config_hash"] for row in rows(first.results)}) == 2
+
+
+def test_changed_data_make_a_cell_stale(tmp_path):
+    data = small_benchmark.write_folds(tmp_path / "folds", 1)
+    config = small_benchmark.write_config(tmp_path / "small.yaml", data)
+
+    def digest():
+        recipes.data_digest.cache_clear()
+        one = Benchmark.load(config, tmp_path / "out", only={"fold": [1]})
+        return one.settings.digest(one.cells[0])
+
+    before = digest()
+    assert digest() == before
+    manifest = data / "fold01" / "train.tsv"
+    lines = manifest.read_text().splitlines()
+    manifest.write_text("\n".join([str(data / "fold01" / "features"), *lines[1:]]) + "\n")
+    assert digest() == before  # the same clips elsewhere
+    manifest.write_text("\n".join([lines[0], lines[2], lines[1], *lines[3:]]) + "\n")
+    assert digest() != before
+
+
+def test_a_failed_cell_is_named_at_the_end_and_the_others_are_done(
+    small_config, tmp_path, stand_ins, monkeypatch, capsys
+):
+    monkeypatch.setenv("SPOIL", "dot/fold-2/seed-1")
+    out = tmp_path / "out"
+    assert main(["benchmark", str(small_config), "--out", str(out), "--only", "seed=1", "--jobs", "3"]) == 1
+    error = capsys.readouterr().err
+    assert "1 of 6 cells failed" in error
+    assert f"tiny/dot/fold-2/seed-1: training ended with exit code 3; its output is in {out}" in error
+    assert len(rows(out / "results.csv")) == 5 * ROWS_PER_CELL
+    monkeypatch.setenv("SPOIL", "nothing")
+    assert main(["benchmark", str(small_config), "--out", str(out), "--only", "seed=1"]) == 0
+    assert starts(out)["tiny/dot/fold-2/seed-1"] == 2
+
+
+def pretrained(config: Path) -> Path:
+    content = yaml.safe_load(config.read_text())
+    content["variants"]["dot"]["pretrained"] = True
+    content["datasets"]["tiny"]["pretraining"] = {"recipe": "vocalsound", "overrides": tiny.TINY_PRETRAINING}
+    config.write_text(yaml.safe_dump(content))
+    return config
+
+
+def test_an_extractor_is_pretrained_once_a_fold_before_the_cells_that_need_it(small_config, tmp_path, stand_ins):
+    benchmark = Benchmark.load(pretrained(small_config), tmp_path / "out", only={"fold": [1, 2]}, jobs=3)
+    assert [cell.variant for cell in benchmark.cells].count("extractor") == 2
+    outcome = run(benchmark)
+    assert len(outcome.finished) == 10
+    for cell in benchmark.cells:
+        if cell.variant == "dot":
+            assert outcome.finished.index(cell.extractor) < outcome.finished.index(cell)
+            folder, extractor = (benchmark.settings.folder(one) for one in (cell, cell.extractor))
+            assert f"model.profile_extractor_path='{extractor.best.resolve()}'" in training_command(folder, extractor)
+            assert extractor.best.is_file()
+    assert {path.name for path in (tmp_path / "out").rglob("*.pt")} == {"checkpoint_best.pt"}
+    assert {row["variant"] for row in rows(benchmark.results)} == {
+        f"{name}{control}" for name in ("base", "dot") for control in ("", "+majority_vote")
+    }
+
+
+def test_without_its_extractor_a_cell_fails_unrun(small_config, tmp_path, stand_ins, monkeypatch):
+    monkeypatch.setenv("SPOIL", "/extractor/")
+    benchmark = Benchmark.load(pretrained(small_config), tmp_path / "out", only={"fold": [1], "seed": [1]})
+    outcome = run(benchmark)
+    assert {cell.variant: reason.split(" ")[1] for cell, reason in outcome.failed.items()} == {
+        "extractor": "ended",
+        "dot": "extractor",
+    }
+    assert [cell.variant for cell in outcome.finished] == ["base"]
+
+
+# ---- kills and other runners ---------------------------------------------------------------------------------------
+
+RUNNER = f"""
+import sys
+sys.path.insert(0, {str(tiny.ROOT / "tests")!r})
+import test_benchmark as here
+from fairseq_neupronet.benchmark import recipes
+from fairseq_neupronet.benchmark import runner
+from fairseq_neupronet.cli import main
+runner.training_command = lambda folder, extractor: [sys.executable, "-c", here.TRAIN, str(folder.train)]
+runner.evaluation_command = lambda folder, evaluation, embeddings: [
+    sys.executable, "-c", here.EVALUATE, str(folder.evaluation)]
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def started(config: Path, out: Path, nap: float) -> tuple[subprocess.Popen, list[int]]:
+    """A runner in a process of its own, and its children, once two trainings are at work."""
+    command = [sys.executable, "-c", RUNNER, "benchmark", config, "--out", out, "--jobs", "2", "--only", "seed=1"]
+    process = subprocess.Popen(
+        list(map(str, command)),
+        env=tiny.environment() | {"NAP": str(nap)},
+        # A shell's background job ignores SIGINT, and so would all that it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    until = time.monotonic() + 300
+    while len(children := children_of(out)) < 2 or len(starts(out)) < 2:
+        assert time.monotonic() < until and process.poll() is None
+        time.sleep(0.05)
+    assert all(start_time(child) for child in children)
+    return process, children
+
+
+def children_of(out: Path) -> list[int]:
+    """The process groups that the locks name; a lock is written before its child starts."""
+    children = [json.loads(path.read_text())["child"] for path in out.rglob("lock")]
+    return [child for child in children if child]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_no_training_survives_the_end_of_its_runner(small_config, tmp_path, number):
+    process, children = started(small_config, tmp_path / "out", nap=600)
+    process.send_signal(number)
+    assert process.wait(60) == 128 + number
+    assert not any(start_time(child) for child in children)
+    assert not list(tmp_path.rglob("lock"))
+
+
+def test_after_a_sigkill_the_orphans_are_ended_and_the_cells_go_on(small_config, tmp_path, stand_ins, capsys):
+    out = tmp_path / "out"
+    process, children = started(small_config, out, nap=600)
+    process.kill()
+    process.wait()
+    assert all(start_time(child) for child in children)
+    for lock in out.rglob("lock"):  # as if the kill had come a moment earlier
+        lock.with_name(f".config.yaml.{process.pid}.tmp").write_text("half")
+    outcome = run(Benchmark.load(small_config, out, only={"seed": [1]}, jobs=2))
+    assert len(outcome.finished) == 6
+    assert not list(out.rglob("*.tmp"))
+    assert not any(start_time(child) for child in children)
+    said = capsys.readouterr().out
+    assert all(f"ended process {child}" in said for child in children)
+    assert said.count("goes on where it was interrupted") == 2
+    unbroken = Benchmark.load(small_config, tmp_path / "unbroken", only={"seed": [1]}, jobs=2)
+    run(unbroken)
+    assert rows(out / "results.csv", "value") == [
+        {key: value for key, value in row.items() if key != "seconds"} | {"seconds": other["seconds"]}
+        for row, other in zip(rows(unbroken.results, "value"), rows(out / "results.csv", "value"), strict=True)
+    ]  # the stand-in's value tells the folder; order, hashes and names are the same
+
+
+def test_a_lock_that_a_kill_left_on_a_finished_cell_is_removed(small_config, tmp_path, stand_ins):
+    benchmark = Benchmark.load(small_config, tmp_path / "out", only={"fold": [1], "seed": [1]})
+    run(benchmark)
+    lock = CellLock(benchmark.settings.folder(benchmark.cells[0]).lock)
+    lock.take()
+    content = json.loads(lock.path.read_text()) | {"runner": 2**22 + 1, "runner_started": "1"}
+    lock.path.write_text(json.dumps(content))
+    assert len(run(benchmark).kept) == 2
+    assert not lock.path.exists()
+
+
+def test_a_living_runner_keeps_its_cells(small_config, tmp_path, stand_ins):
+    process, children = started(small_config, tmp_path / "out", nap=600)
+    try:
+        outcome = run(Benchmark.load(small_config, tmp_path / "out", only={"seed": [1], "fold": [1]}))
+        ((cell, reason),) = outcome.failed.items()
+        assert cell.variant == "base" and f"process {process.pid}" in reason
+        assert [cell.variant for cell in outcome.finished] == ["dot"]  # nobody's
+        assert all(start_time(child) for child in children)
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def test_a_number_that_was_given_again_is_not_the_owner(tmp_path):
+    assert not lives(os.getpid(), "1")
+    lock = CellLock(tmp_path / "lock")
+    lock.take()
+    lock.owner.runner, lock.owner.runner_started = 1, "1"
+    lock.set_child(os.getpid())
+    content = json.loads(lock.path.read_text()) | {"child_started": "1"}
+    lock.path.write_text(json.dumps(content))
+    assert CellLock(lock.path).take() is None  # and this process was not ended
+
+
+def test_a_lock_of_another_machine_is_respected(tmp_path):
+    lock = CellLock(tmp_path / "lock")
+    lock.take()
+    lock.path.write_text(json.dumps(json.loads(lock.path.read_text()) | {"host": "elsewhere"}))
+    with pytest.raises(InputError, match="on elsewhere works in this cell"):
+        CellLock(lock.path).take()
+
+
+def test_what_ignores_the_polite_signal_is_ended_too():
+    code = (
+        "import signal, subprocess, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(100)']);"
+        "print(child.pid, flush=True); time.sleep(100)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    child = int(process.stdout.readline())
+    end_group(process.pid, patience=0.5)
+    assert process.wait(10) == -signal.SIGKILL
+    until = time.monotonic() + 10
+    while start_time(child):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+# ---- mistakes ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"protocol": ["full"]}, "unknown key protocol; did you mean protocols?"),
+        ({"seeds": 3}, r"seeds must be a list, as \[3\]"),
+        ({"variants": {}}, "variants is empty"),
+        ({"reference": "bass"}, "reference 'bass' is not among the variants"),
+        ({"variants": {"a+b": {}}}, "choose a name without"),
+        ({"datasets": {"tiny": {"data": "one", "recipe": "vocalsound", "folds": [1, 2]}}}, "2 folds of one folder"),
+        ({"datasets": {"tiny": {"recipe": "vocalsound"}}}, "datasets.tiny.data is not set"),
+        ({"datasets": {"tiny": {"data": "nowhere", "recipe": "vocalsound"}}}, "nowhere: holds no train.tsv"),
+        ({"variants": {"base": {"recipe": "vocalsund"}}}, "has no recipe 'vocalsund'; known are .*icbhi"),
+        ({"variants": {"base": {"overrides": ["model.temprature=1"]}}}, "Could not override 'model.temprature'"),
+        ({"variants": {"base": {"pretrained": True}}}, "variant base is pretrained and datasets.tiny has no section"),
+        ({"only": {"folds": [1]}}, "not by 'folds'"),
+        ({"protocols": ["single", "ful"]}, "protocols: Unknown protocol 'ful'; known are single"),
+        ({"subsets": ["tset"]}, "fold01: holds no tset.tsv, which the benchmark evaluates"),
+        ({"subsets": ["train"]}, "subsets holds train; fairseq trains on a split of such a name"),
+        ({"evaluation": ["--wrkers", 0]}, "evaluation: unrecognized arguments: --wrkers 0; neupronet evaluate --help"),
+        ({"evaluation": ["--batch-size", 0]}, "evaluation: --batch-size 0: give a whole number from 1 up"),
+        ({"metrics": ["acuracy"]}, "metrics holds 'acuracy', which .* did you mean accuracy?"),
+        ({"jobs": 0}, "jobs is 0; give a whole number from 1 up"),
+        ({"jobs": "two"}, "jobs is 'two'; give a whole number from 1 up"),
+        ({"seeds": []}, "seeds is empty; name at least one"),
+        ({"seeds": [1, 2, 1]}, "seeds holds 1 twice; name each once"),
+        ({"seeds": ["a"]}, "seeds holds 'a'; give whole numbers from 0 up"),
+        ({"recipes": 5}, "recipes is 5; give text"),
+        ({"keep_checkpoints": "yes"}, "keep_checkpoints is 'yes'; give true or false"),
+        ({"variants": {"base": {"recipe": 5}}}, "variants.base.recipe is 5; give text"),
+        ({"variants": {"base": {"ms_per_clip": "fast"}}}, "variants.base.ms_per_clip is 'fast'; give milliseconds"),
+        ({"variants": {"extractor": {}}}, "variants.extractor: the pretraining of extractors is called so"),
+        ({"overrides": ["dataset.batch_size=0"]}, "dataset.batch_size=0 leaves no clip in a batch"),
+        ({"only": {"fold": [9]}}, "there is no fold '9' in this benchmark; known are 1, 2, 3"),
+    ],
+)
+def test_a_mistake_is_one_sentence(tmp_path, small_folds, capsys, changes, sentence):
+    config = small_benchmark.write_config(tmp_path / "small.yaml", small_folds, **changes)
+    assert main(["benchmark", str(config), "--out", str(tmp_path / "out"), "--dry-run"]) == 1
+    error = capsys.readouterr().err
+    assert len(error.strip().splitlines()) == 1
+    with pytest.raises(AssertionError, match=sentence):
+        raise AssertionError(error)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("seeds=[1", "error: seeds=[1: is not to be understood"),
+        ("jobs=0", "jobs is 0; give a whole number from 1 up"),
+        ("datasets.tiny.folds=[a]", "fold 'a' and seed 1 cannot be put in"),
+        ("datasets.tiny.folds=[1,1]", "datasets.tiny.folds holds 1 twice"),
+    ],
+)
+def test_a_mistaken_setting_is_blamed_on_itself(small_config, tmp_path, capsys, setting, sentence):
+    assert main(["benchmark", str(small_config), "--out", str(tmp_path / "out"), "--dry-run", setting]) == 1
+    assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["- a list", "a: [", "datasets: ${nothing}"])
+def test_no_yaml_of_a_benchmark_is_one_sentence(tmp_path, capsys, content):
+    (tmp_path / "bad.yaml").write_text(content)
+    assert main(["benchmark", str(tmp_path / "bad.yaml"), "--dry-run"]) == 1
+    assert f"error: {tmp_path}/bad.yaml: " in capsys.readouterr().err
+
+
+def test_quick_is_laid_over_the_rest(tmp_path, small_folds):
+    config = small_benchmark.write_config(
+        tmp_path / "small.yaml",
+        small_folds,
+        quick={"seeds": [7], "overrides": ["optimization.max_update=4"], "only": {"variant": ["dot"]}},
+    )
+    plain, quick = read_config(config), read_config(config, quick=True)
+    assert (plain["seeds"], quick["seeds"]) == ([1, 2], [7])
+    assert quick["overrides"] == ["optimization.max_update=4"]
+    assert {cell.variant for cell in chosen(plan_cells(quick), quick["only"])} == {"dot"}
+    assert quick["datasets"] == plain["datasets"]
+
+
+PAPER = {"base", "multibranch", "profile_only", "whole_split", "in_batch", "shuffled_profiles", "early_stop"}
+NORMALIZED = {
+    "base",
+    "multibranch",
+    "profile_only",
+    "in_batch",
+    "profile_normalize",
+    "profile_normalize_random",
+    "adaptive_batch_norm",
+    "transformer",
+}
+
+
+@pytest.mark.parametrize("quick", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("name", "ablations"),
+    [("urbansound8k", PAPER), ("vocalsound", PAPER), ("icbhi", PAPER), ("arabic_digits", NORMALIZED)],
+)
+def test_the_shipped_benchmarks_compose_every_recipe(tmp_path, name, ablations, quick):
+    data = small_benchmark.write_folds(tmp_path, {"urbansound8k": 10, "arabic_digits": 5}.get(name, 1))
+    path = tiny.ROOT / "configs" / "benchmark" / f"{name}.yaml"
+    datasets = yaml.safe_load(path.read_text(encoding="utf-8"))["datasets"]
+    settings = [f"datasets.{dataset}.data={data}/fold{{fold:02d}}" for dataset in datasets]
+    benchmark = Benchmark.load(path, tmp_path / "out", settings, quick)
+    assert all(updates_of(cell)[0] > 0 for cell in benchmark.cells)
+    if not quick:
+        used = [
+            override.partition("=")[2]
+            for cell in benchmark.cells
+            for override in cell.overrides
+            if override.startswith("ablation=")
+        ]
+        assert set(used) == ablations
+        assert len(used) == len([cell for cell in benchmark.cells if cell.stage == "finetuning"])
+
+
+def test_settings_may_stand_behind_the_options(small_config, tmp_path, capsys):
+    given = ["seeds=[1]", "--out", str(tmp_path / "out"), "--dry-run", "datasets.tiny.folds=[1,2]"]
+    assert main(["benchmark", str(small_config), *given]) == 0
+    assert "4  cells, 0 finished" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["benchmark", str(small_config), "--dry-run", "--quik", "seeds=[1]"])
+    assert "unrecognized arguments: --quik" in capsys.readouterr().err
+
+
+def test_a_dry_run_prints_the_plan_and_starts_nothing(small_config, tmp_path, capsys):
+    assert main(["benchmark", str(small_config), "--out", str(tmp_path / "out"), "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    assert "tiny / dot (vocalsound; cells 6-11)" in printed
+    assert "12  cells, 0 finished" in printed
+    assert not (tmp_path / "out").exists()
