@@ -114,32 +114,21 @@ def load_pretraining(network: nn.Module, config, path: str | Path, field: str) -
     _load(network, weights, path, field)
 
 
-def load_backbones(backbone: nn.Module, config) -> None:
-    """Load ``model.backbone_path``, and where there are two views ``model.second_backbone_path``.
-
-    Two views of one kind of backbone start from the same file, unless the second has its own.
+def load_backbone(backbone: nn.Module, config) -> None:
+    """Load ``model.backbone_path``, our pretraining checkpoint or a library's state dict; nothing where it is unset.
 
     Raises:
         InputError: unreadable, of another model, or with sizes that do not fit.
     """
-    first, second = "backbone", "second_backbone"
-    if not config.two_views:
-        return _load_backbone(backbone, config, first, config.backbone)
-    kind = config.second_backbone or config.backbone
-    own = second if config.second_backbone_path or kind != config.backbone else first
-    _load_backbone(backbone.views[0], config, first, config.backbone)
-    _load_backbone(backbone.views[1], config, own, kind)
-
-
-def _load_backbone(backbone: nn.Module, config, name: str, kind: str) -> None:
-    """From our pretraining checkpoint, or a library's state dict; nothing where ``model.<name>_path`` is unset."""
-    field, path = f"model.{name}_path", config[f"{name}_path"]
+    field, path = "model.backbone_path", config.backbone_path
     if not path:
         return
     state = read_checkpoint(path, field)
     if _is_fairseq(state):
         if not hasattr(backbone, "network"):
-            raise InputError(f"{field}={path}: a fairseq checkpoint, where model.{name}={kind} wants a state dict")
+            raise InputError(
+                f"{field}={path}: a fairseq checkpoint, where model.backbone={config.backbone} wants a state dict"
+            )
         load_pretraining(backbone.network, config.transformer, path, field)
         return
     tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}

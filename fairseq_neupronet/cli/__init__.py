@@ -4,9 +4,7 @@ import argparse
 import sys
 
 from fairseq_neupronet.cli import (
-    bench,
     benchmark,
-    completion,
     convert,
     embed,
     enrol,
@@ -24,10 +22,9 @@ from fairseq_neupronet.errors import InputError
 
 _GROUPS = {
     "data": (synthesize, prepare),
-    "training": (benchmark, convert, bench),
+    "training": (benchmark, convert),
     "evaluation": (evaluate, report, info),
     "use of a trained model": (predict, enrol, embed, show, serve, export),
-    "this command": (completion,),
 }
 # Of fairseq's own commands, what a user of ours needs first.
 _FAIRSEQ = {

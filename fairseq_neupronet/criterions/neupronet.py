@@ -90,11 +90,8 @@ class NeuProNetCriterion(FairseqCriterion):
     def forward(self, model, sample: dict, reduce: bool = True):
         """Loss (), sample size B, logging output; in evaluation the latter carries the clips' outputs."""
         net_input, target = sample["net_input"], sample["target"]
-        output = model(**net_input, **_which_clips(model, sample))
-        # Views learn by a loss each; what is reported of evaluation is the loss of what they say together.
-        heard = output.views if self.training and output.views is not None else (output.logits,)
-        losses = [self.classification_loss(logits, target, sample.get("mixed")) for logits in heard]
-        classification = sum(losses) / len(losses)
+        output = model(**net_input, index=sample["id"])
+        classification = self.classification_loss(output.logits, target, sample.get("mixed"))
         contrastive, without_across, n_anchors = self._contrastive(model, net_input, output.encoded)
         extra = self._extra_terms(model, net_input, output.fused, target)
         loss = self.combine(classification, contrastive, extra)
@@ -170,12 +167,6 @@ class NeuProNetCriterion(FairseqCriterion):
     def logging_outputs_can_be_summed() -> bool:
         """Training's are scalars; the task says no for evaluation's."""
         return True
-
-
-def _which_clips(model, sample: dict) -> dict:
-    if not model.asks_which_clips:
-        return {}
-    return {"index": sample["id"], "split": sample["subset"] if sample["repeats"] else None}
 
 
 def _detached(tensor: Tensor | None) -> Tensor | None:

@@ -13,7 +13,6 @@ from fairseq_neupronet.data.frequency_warp import FrequencyWarp
 from fairseq_neupronet.data.length_batches import batches_by_length
 from fairseq_neupronet.data.manifest import Manifest
 from fairseq_neupronet.data.mixup import Mixup
-from fairseq_neupronet.data.spawn_shared import SpawnShared
 from fairseq_neupronet.data.spectrogram import crop, normalize
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.profiles.band_statistics import BandSums
@@ -34,7 +33,7 @@ _DRAWS = _WARP.stop
 _BATCHES = 1  # the generator that deals clips to profile batches
 
 
-class SpectrogramDataset(SpawnShared, FairseqDataset):
+class SpectrogramDataset(FairseqDataset):
     """The clips of one split. An item is read, cut and normalised alone; a batch is padded and augmented at once.
 
     Args:
@@ -49,15 +48,14 @@ class SpectrogramDataset(SpawnShared, FairseqDataset):
         max_sample_size, min_sample_size: frames; longer clips are cut, shorter ones are left out.
         normalize: zero mean and unit variance per clip.
         warp, augment, mixup: applied in training, one after the other.
-        clips_per_profile: batches of profile chunks of this size; None batches by length.
-        profiles_per_batch: chunks per batch; None fills the batch size.
+        clips_per_profile: batches of profile chunks of this size, as many as the batch size holds; None batches by
+            length.
         profile_normalization: zero mean and unit variance of each mel band over the clips of a profile.
 
     Attributes:
         grouping: the groups that evaluation hears clips in; None: by batch.
         batch_clips: clips of a batch of evaluation, whatever is asked for; None: what is asked for.
         pairs: the lists whose members the items are, where :meth:`paired` made them.
-        two_views: a batch holds each clip's bands as they are, and below them as the profile normalisation leaves them.
         together: the groups of evaluation, whole in a batch where there is a grouping; a batch says which they are.
 
     Raises:
@@ -84,7 +82,6 @@ class SpectrogramDataset(SpawnShared, FairseqDataset):
         augment: SpecAugment | None = None,
         mixup: Mixup | None = None,
         clips_per_profile: int | None = None,
-        profiles_per_batch: int | None = None,
         profile_normalization: ProfileNormalization | None = None,
     ):
         super().__init__()
@@ -94,12 +91,11 @@ class SpectrogramDataset(SpawnShared, FairseqDataset):
         self.fixed_frames, self.max_sample_size = fixed_frames, max_sample_size
         self.normalize = normalize
         self.warp, self.augment, self.mixup = (warp, augment, mixup) if training else (None, None, None)
-        self.clips_per_profile, self.profiles_per_batch = clips_per_profile, profiles_per_batch
+        self.clips_per_profile = clips_per_profile
         self.profile_normalization, self._statistics = profile_normalization, None
         self.grouping: Grouping | None = None
         self.batch_clips: int | None = None
         self.pairs: Enrolment | None = None
-        self.two_views = False
         self.together: WholeGroups | None = None
         self.rows = np.flatnonzero(manifest.frames >= (min_sample_size or 0))
         frames = manifest.frames[self.rows]
@@ -126,13 +122,6 @@ class SpectrogramDataset(SpawnShared, FairseqDataset):
 
     def __len__(self) -> int:
         return len(self.rows)
-
-    @property
-    def repeats(self) -> bool:
-        """Whether what a network gets of a clip is the same in every epoch and every batch."""
-        changes = self._draws_crops or any(each is not None for each in (self.warp, self.augment, self.mixup))
-        heard_alike = self.fixed_frames is not None and not changes
-        return heard_alike and (self._statistics is None or self._statistics.repeats)
 
     @property
     def profiles(self) -> np.ndarray:
@@ -208,9 +197,9 @@ class SpectrogramDataset(SpawnShared, FairseqDataset):
     def collater(self, samples: list[dict]) -> dict:
         """Right-pad with zeros and augment.
 
-        ``source`` (B, M, F), or (B, 2 M, F) of two views; ``padding_mask`` (B, F) bool, True on padding; ``frames``
-        (B,) unpadded ones, an array that stays on the host when the rest goes to a GPU; ``repeats`` as
-        :attr:`repeats`; ``mixed`` with mixup; ``together`` with whole groups: ``group`` and ``counts`` (B,).
+        ``source`` (B, M, F); ``padding_mask`` (B, F) bool, True on padding; ``frames`` (B,) unpadded ones, an array
+        that stays on the host when the rest goes to a GPU; ``mixed`` with mixup; ``together`` with whole
+        groups: ``group`` and ``counts`` (B,).
         """
         if not samples:
             return {}
@@ -218,20 +207,21 @@ class SpectrogramDataset(SpawnShared, FairseqDataset):
         rows = self.rows[ids]
         lengths = np.array([sample["source"].shape[1] for sample in samples])
         n_frames = self.fixed_frames or int(lengths.max())
-        clips = [sample["source"].numpy() for sample in samples]
-        views = [clips, self._normalized(clips, ids)] if self.two_views else [self._normalized(clips, ids)]
+        source = _padded(self._normalized([sample["source"].numpy() for sample in samples], ids), n_frames)
         draws = self._draws(rows) if self.training else None
-        source = torch.cat([self._augmented(_padded(view, n_frames), lengths, draws) for view in views], dim=1)
+        if self.warp is not None:
+            source = self.warp(source, draws[:, _WARP])
+        if self.augment is not None:
+            source = self.augment(source, lengths, draws[:, _AUGMENT])
         mixed = None
         if self.mixup is not None:
-            profile = None if self.manifest.profiles is None else self.manifest.profiles[rows]
-            source, partner, share = self.mixup(source, profile, draws[:, _MIX])
+            source, partner, share = self.mixup(source, draws[:, _MIX])
             mixed = {"partner": partner, "share": share}
         padding_mask = torch.from_numpy(np.arange(n_frames) >= lengths[:, None])
         net_input = {"source": source, "padding_mask": padding_mask, "frames": lengths}
         if self.profiling:
             net_input["profile"] = torch.from_numpy(self.manifest.profiles[rows])
-        batch = {"id": torch.from_numpy(ids), "subset": self.subset, "net_input": net_input, "repeats": self.repeats}
+        batch = {"id": torch.from_numpy(ids), "subset": self.subset, "net_input": net_input}
         if self.targets is not None:
             batch["target"] = torch.from_numpy(self.targets[rows])
         if mixed is not None:
@@ -239,14 +229,6 @@ class SpectrogramDataset(SpawnShared, FairseqDataset):
         if self.together is not None:
             batch["together"] = self.together.of_batch(ids)
         return batch
-
-    def _augmented(self, source: torch.Tensor, lengths: np.ndarray, draws: np.ndarray | None) -> torch.Tensor:
-        """One view (B, M, F) of the clips; what is drawn for a clip is done to all its views."""
-        if self.warp is not None:
-            source = self.warp(source, draws[:, _WARP])
-        if self.augment is not None:
-            source = self.augment(source, lengths, draws[:, _AUGMENT])
-        return source
 
     def _normalized(self, clips: list[np.ndarray], ids: np.ndarray) -> list[np.ndarray]:
         self.prepare()
@@ -278,11 +260,11 @@ class SpectrogramDataset(SpawnShared, FairseqDataset):
             return batches_by_length(indices, lengths, max_tokens, max_sentences)
         if max_sentences is None:
             raise InputError("task.profile_batches needs dataset.batch_size; dataset.max_tokens does not size them")
-        profiles_per_batch = self.profiles_per_batch or max(1, max_sentences // self.clips_per_profile)
-        if profiles_per_batch * self.clips_per_profile > max_sentences:
+        profiles_per_batch = max_sentences // self.clips_per_profile
+        if profiles_per_batch == 0:
             raise InputError(
-                f"{profiles_per_batch} profiles of {self.clips_per_profile} clips do not fit dataset.batch_size="
-                f"{max_sentences}; lower task.profiles_per_batch or task.clips_per_profile"
+                f"task.clips_per_profile={self.clips_per_profile}: so many clips of a profile do not fit "
+                f"dataset.batch_size={max_sentences}; lower it, or raise dataset.batch_size"
             )
         # Not the generator of ordered_indices: of clips of one length it would undo that order, clip by clip.
         rng = np.random.default_rng((self.seed, self.epoch, _BATCHES))

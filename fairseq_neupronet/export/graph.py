@@ -32,7 +32,7 @@ class Graph(nn.Module):
         self.network, self.pools = network, pools
         self.features = GraphFeatures(checkpoint.recipe) if features_inside else None
         self.fixed_frames = checkpoint.fixed_frames
-        self.normalize, self.two_views = checkpoint.normalize, checkpoint.two_views
+        self.normalize = checkpoint.normalize
         self.prior_clips = checkpoint.adaptive_batch_norm
         self.prior_frames = None
         if checkpoint.bands:
@@ -72,11 +72,8 @@ class Graph(nn.Module):
         heard = torch.arange(spectrogram.shape[2], device=sound.device) < n_frames
         if self.normalize:
             spectrogram = _normalized(spectrogram, heard)
-        as_it_is = spectrogram
         if self.prior_frames is not None:
             spectrogram = self._normalize_bands(spectrogram, heard, group[int(self.pools)])
-        if self.two_views:
-            spectrogram = torch.cat([as_it_is, spectrogram], dim=1)
         padding = (~heard).unsqueeze(0).expand(spectrogram.shape[0], -1)
         with self._adapted(group):
             clip, profile = self.network.embed(spectrogram, padding)

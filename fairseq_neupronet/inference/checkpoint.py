@@ -22,6 +22,7 @@ from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.files import configs_folder
 from fairseq_neupronet.inference.normalization import BandNormalization
 from fairseq_neupronet.profiles.band_statistics import BandStatistics
+from fairseq_neupronet.retired import check_retired
 
 _MODEL, _EXTRACTOR = "NeuProNet", "spectrogram_wav2vec2"
 _TRAINING_WEIGHTS = ("auto_encoder.", "bank.")
@@ -59,11 +60,6 @@ class Checkpoint:
     adaptive_batch_norm: float | None = None
 
     @property
-    def two_views(self) -> bool:
-        """Whether the network hears each clip as it is, and then as ``bands`` leave it."""
-        return self.model.two_views
-
-    @property
     def n_band_sums(self) -> int:
         """How many numbers are kept of a profile's mel bands."""
         return self.bands.n_sums if self.bands else 0
@@ -92,7 +88,8 @@ def read_checkpoint(path: str | Path, recipe=None, data: str | Path | None = Non
         data: the data folder that it was trained on, where it was converted without its data.
 
     Raises:
-        InputError: no such file, damaged, of another kind; or a checkpoint that lacks what is not given here.
+        InputError: no such file, damaged, of another kind, trained with an option that this version no longer has; or a
+            checkpoint that lacks what is not given here.
     """
     path = Path(path)
     if not path.is_file():
@@ -122,7 +119,7 @@ def read_checkpoint(path: str | Path, recipe=None, data: str | Path | None = Non
     grouping = model["grouping"] if model["grouping"] == "none" else "in_batch"
     return Checkpoint(
         path=path,
-        model=_namespace(model | {"grouping": grouping, "two_views": bool(task["two_views"])}),
+        model=_namespace(model | {"grouping": grouping}),
         weights={name: weight for name, weight in state["model"].items() if not name.startswith(_TRAINING_WEIGHTS)},
         classes=list(classes),
         recipe=_recipe(path, known.get("recipe"), recipe, model["n_mels"]),
@@ -152,6 +149,7 @@ def _configuration(state: dict, path: Path) -> dict:
             f"{path}: a checkpoint of {name or 'an unknown model'}, not of {_MODEL}; an official one "
             "becomes ours by neupronet convert"
         )
+    check_retired(config, path)
     file = configs_folder() / "finetuning" / "options.yaml"
     defaults = yaml.safe_load(file.read_text(encoding="utf-8"))
     return {section: _merged(defaults[section], config.get(section) or {}) for section in ("task", "model")}

@@ -107,7 +107,7 @@ def treat(checkpoint: Checkpoint, spectrogram: np.ndarray) -> np.ndarray:
 
 
 def collate(checkpoint: Checkpoint, spectrograms: list[np.ndarray]) -> tuple[Tensor, Tensor]:
-    """Pad clips (M, F), or (2 M, F) of two views, with zeros at the right: (B, …, F) and the mask, True on padding."""
+    """Pad clips (M, F) with zeros at the right: (B, M, F) and the mask (B, F), True on padding."""
     lengths = np.array([spectrogram.shape[1] for spectrogram in spectrograms])
     n_frames = checkpoint.fixed_frames or int(lengths.max())
     source = np.zeros((len(lengths), len(spectrograms[0]), n_frames), np.float32)

@@ -17,7 +17,6 @@ from fairseq_neupronet.inference.results import Unreadable
 from fairseq_neupronet.networks.adaptive_batch_norm import adapted_to_groups, adapted_to_sums
 from fairseq_neupronet.networks.neupronet import NeuProNet
 from fairseq_neupronet.networks.precision import autocast
-from fairseq_neupronet.networks.two_views import VIEWS
 
 Sound = str | Path | np.ndarray | Tensor
 
@@ -126,10 +125,10 @@ def in_batches(
 
 
 def normalize_by_groups(checkpoint: Checkpoint, clips: list[Clip], group_sums: list[np.ndarray]) -> None:
-    """Normalise the spectrograms in place, by the sums (S,) of each clip's group; of two views it is the second."""
+    """Normalise the spectrograms in place, by the sums (S,) of each clip's group."""
     normalized = checkpoint.bands([clip.spectrogram for clip in clips], np.stack(group_sums))
     for clip, spectrogram in zip(clips, normalized, strict=True):
-        clip.spectrogram = np.vstack([clip.spectrogram, spectrogram]) if checkpoint.two_views else spectrogram
+        clip.spectrogram = spectrogram
 
 
 @torch.no_grad()
@@ -165,10 +164,7 @@ def _adapted(checkpoint: Checkpoint, network: NeuProNet, clips: list[Clip]) -> A
 
 
 def _embed_at_once(checkpoint: Checkpoint, network: NeuProNet, clips: list[Clip]) -> None:
-    spectrograms = [clip.spectrogram for clip in clips]
-    if checkpoint.two_views and not checkpoint.bands:
-        spectrograms = [np.vstack([spectrogram] * VIEWS) for spectrogram in spectrograms]
-    source, padding = collate(checkpoint, spectrograms)
+    source, padding = collate(checkpoint, [clip.spectrogram for clip in clips])
     with autocast(checkpoint.bfloat16, source.device):
         clip_embeddings, profile_embeddings = network.embed(source, padding)
     for number, clip in enumerate(clips):

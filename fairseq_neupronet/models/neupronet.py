@@ -20,7 +20,6 @@ from fairseq_neupronet.networks.heads import HEADS
 from fairseq_neupronet.networks.neupronet import GROUPINGS, Classified, NeuProNet
 from fairseq_neupronet.networks.pooling import COSINE_SIGNS, POOLINGS
 from fairseq_neupronet.networks.precision import autocast
-from fairseq_neupronet.networks.two_views import VIEWS
 
 
 @dataclass
@@ -38,15 +37,6 @@ class NeuProNetConfig(FairseqDataclass):
             "help": "weights for the backbone: a pretraining checkpoint of ours, or a local state dict of "
             "efficientnet_pytorch or torchvision; nothing is downloaded"
         },
-    )
-    second_backbone: Optional[str] = field(
-        default=None,
-        metadata={
-            "help": "task.two_views: the backbone of the second view, which hears the profile; unset: as the first"
-        },
-    )
-    second_backbone_path: Optional[str] = field(
-        default=None, metadata={"help": "weights for it; unset: backbone_path, where both are of one kind"}
     )
     transformer: SpectrogramWav2Vec2Config = field(
         default_factory=SpectrogramWav2Vec2Config, metadata={"help": "the spectrogram_wav2vec2 backbone"}
@@ -95,13 +85,19 @@ class NeuProNetConfig(FairseqDataclass):
     head: ChoiceEnum(HEADS) = field(default="linear", metadata={"help": "classifier with profiles; without: linear"})
     clf_hidden_dim: int = field(default=64, metadata={"help": "of the mlp head; concat doubles it"})
     clf_dropout_rate: float = field(default=0.1, metadata={"help": "of the mlp head"})
-    freeze_backbone_updates: int = field(default=0, metadata={"help": "updates before the backbone moves"})
+    freeze_backbone: bool = field(
+        default=False, metadata={"help": "the backbone is frozen: it keeps the weights that it starts from"}
+    )
+    freeze_profile_extractor: bool = field(
+        default=False, metadata={"help": "the profile extractor is frozen: it keeps the weights that it starts from"}
+    )
+    freeze_backbone_updates: int = field(
+        default=0,
+        metadata={"help": "updates during which the backbone is frozen; not with common.fp16 or common.bf16"},
+    )
     freeze_profile_extractor_updates: int = field(
         default=0,
-        metadata={
-            "help": "updates before the extractor moves; until then it hears a clip once where the clip is the "
-            "same each time (no specaug, no random crop, fixed padding)"
-        },
+        metadata={"help": "updates during which the profile extractor is frozen; not with common.fp16 or common.bf16"},
     )
     one_pass: bool = field(
         default=True,
@@ -118,7 +114,6 @@ class NeuProNetConfig(FairseqDataclass):
     n_mels: Optional[int] = field(default=None, metadata={"help": "mel bands; read from the manifest when unset"})
     n_classes: Optional[int] = field(default=None, metadata={"help": "classes; read from dict.label.txt when unset"})
     profiling: bool = field(default=False, metadata={"help": "set by task.profiling"})
-    two_views: bool = field(default=False, metadata={"help": "set by task.two_views"})
 
 
 @register_model("NeuProNet", dataclass=NeuProNetConfig)
@@ -131,9 +126,8 @@ class NeuProNetModel(NeuProNet, BaseFairseqModel):
     def build_model(cls, cfg: NeuProNetConfig, task):
         _check_combination(cfg)
         model = build_network(cfg, TransformerBackbone, cls)
-        views = VIEWS if cfg.two_views else 1
-        fused_width = model.fusion.width if model.fusion else views * cfg.decoder_embed_dim
-        model.auto_encoder = AutoEncoderLoss(views * cfg.n_mels, fused_width) if cfg.auto_encoder else None
+        fused_width = model.fusion.width if model.fusion else cfg.decoder_embed_dim
+        model.auto_encoder = AutoEncoderLoss(cfg.n_mels, fused_width) if cfg.auto_encoder else None
         return model
 
     def set_num_updates(self, num_updates: int) -> None:
@@ -178,30 +172,29 @@ def _check_combination(cfg: NeuProNetConfig) -> None:
     backbone, fusion, grouping, pooling = map(str, (cfg.backbone, cfg.fusion, cfg.grouping, cfg.pooling))
     for name in ("final_dropout", "clf_dropout_rate"):
         check_share(f"model.{name}", cfg[name])
+    for network in ("backbone", "profile_extractor"):
+        n_updates = cfg[f"freeze_{network}_updates"]
+        if cfg[f"freeze_{network}"] and n_updates:
+            raise InputError(
+                f"model.freeze_{network}_updates={n_updates}: model.freeze_{network}=true freezes for the whole "
+                "training; leave one of them out"
+            )
     without_profiles = "set task.profiling=True, or leave it out"
     if not cfg.profiling:
+        if cfg.freeze_profile_extractor:
+            raise InputError(
+                f"model.freeze_profile_extractor=true: without profiles there is no extractor; {without_profiles}"
+            )
         if backbone == NO_BACKBONE:
             raise InputError(f"model.backbone=none: the profile branch alone needs profiles; {without_profiles}")
         if fusion != "concat":
             raise InputError(f"model.fusion={fusion}: without profiles there is nothing to fuse; {without_profiles}")
         if grouping != "in_batch":
             raise InputError(f"model.grouping={grouping}: without profiles there is no grouping; {without_profiles}")
-    elif cfg.two_views:
-        raise InputError(
-            "task.two_views=true: the second view is what hears the profile, and a profile extractor has no place "
-            "beside it; set task.profiling=False, or leave two_views out"
-        )
-    if not cfg.two_views:
-        for name in ("second_backbone", "second_backbone_path"):
-            if cfg[name]:
-                raise InputError(
-                    f"model.{name}={cfg[name]}: without two views there is no second backbone; set "
-                    "task.two_views=True, or leave it out"
-                )
-    if cfg.second_backbone == NO_BACKBONE:
-        raise InputError("model.second_backbone=none: both views need a backbone; leave it out, or name another")
     if backbone == NO_BACKBONE and cfg.backbone_path:
         raise InputError(f"model.backbone_path={cfg.backbone_path}: model.backbone=none has no weights; leave it out")
+    if backbone == NO_BACKBONE and cfg.freeze_backbone:
+        raise InputError("model.freeze_backbone=true: model.backbone=none has no weights; leave it out")
     if fusion == "profile" and backbone != NO_BACKBONE and pooling == "mean":
         raise InputError(
             f"model.fusion=profile: with model.pooling=mean nothing hears the backbone {backbone}; set "

@@ -1,6 +1,6 @@
 """From a model's configuration to its network, for training by fairseq and for use without it."""
 
-import copy
+import math
 from collections.abc import Callable
 
 from fairseq_neupronet.backbones.registry import Backbone, build_backbone
@@ -9,7 +9,6 @@ from fairseq_neupronet.networks.heads import build_head
 from fairseq_neupronet.networks.neupronet import NeuProNet
 from fairseq_neupronet.networks.pooling import ProfilePooling
 from fairseq_neupronet.networks.profile_bank import ProfileBank
-from fairseq_neupronet.networks.two_views import TwoBackbones, TwoHeads
 
 NO_BACKBONE = "none"
 TRANSFORMER = "spectrogram_wav2vec2"
@@ -32,16 +31,11 @@ def build_network(config, transformer: Callable[..., Backbone], kind: type[NeuPr
     def build_transformer(network_config) -> Backbone:
         return transformer(network_config, config.n_mels, width, config.final_dropout, config.apply_mask)
 
-    def build_named(name: str) -> Backbone | None:
-        if name == TRANSFORMER:
-            return build_transformer(config.transformer)
-        named = copy.copy(config)  # backbones find their name in the configuration
-        named.backbone = name
-        return None if name == NO_BACKBONE else build_backbone(name, config.n_mels, width, named)
-
-    backbone = build_named(config.backbone)
-    if config.two_views:
-        backbone = TwoBackbones([backbone, build_named(config.second_backbone or config.backbone)])
+    backbone = None
+    if config.backbone == TRANSFORMER:
+        backbone = build_transformer(config.transformer)
+    elif config.backbone != NO_BACKBONE:
+        backbone = build_backbone(config.backbone, config.n_mels, width, config)
     extractor = pooling = fusion = bank = None
     if config.profiling:
         extractor = build_transformer(config.profile_extractor)
@@ -59,15 +53,15 @@ def build_network(config, transformer: Callable[..., Backbone], kind: type[NeuPr
         )
         bank = ProfileBank(width) if str(config.grouping) == "whole_split" else None
     else:
-        head = TwoHeads(width, config.n_classes) if config.two_views else build_head("linear", width, config.n_classes)
+        head = build_head("linear", width, config.n_classes)
     return kind(
         backbone,
         head,
         extractor,
         pooling,
         fusion,
-        config.freeze_backbone_updates,
-        config.freeze_profile_extractor_updates,
+        math.inf if config.freeze_backbone else config.freeze_backbone_updates,
+        math.inf if config.freeze_profile_extractor else config.freeze_profile_extractor_updates,
         config.one_pass,
         config.gather_profiles,
         str(config.grouping),

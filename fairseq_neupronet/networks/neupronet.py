@@ -3,6 +3,7 @@
 Letters: B clips, B' clips that may be pooled, M mel bands, F frames, D embedding width, W fused width, K classes.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -10,11 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fairseq_neupronet.networks.frozen_embeddings import FrozenEmbeddings
 from fairseq_neupronet.networks.gathering import gather_profiles
 from fairseq_neupronet.networks.pooling import same_profile_mask
 from fairseq_neupronet.networks.profile_bank import ProfileBank
-from fairseq_neupronet.networks.two_views import TwoHeads
 
 GROUPINGS = ("in_batch", "whole_split", "none")
 
@@ -30,7 +29,6 @@ class Classified:
         profile: (B, D) profile embeddings; None without profiling.
         encoded: what the profile extractor made of the batch, where its contrastive task can use the same pass.
         pooled: (B, D) pooled profile embeddings; None without profiling.
-        views: (B, K) logits of each view, where the network hears two.
     """
 
     logits: Tensor
@@ -39,14 +37,11 @@ class Classified:
     profile: Tensor | None
     encoded: object | None = None
     pooled: Tensor | None = None
-    views: tuple[Tensor, Tensor] | None = None
 
     def widened(self) -> "Classified":
         """The same in float32."""
         outputs = {name: getattr(self, name) for name in ("logits", "fused", "clip", "profile", "pooled")}
-        widened = {name: None if output is None else output.float() for name, output in outputs.items()}
-        views = None if self.views is None else tuple(logits.float() for logits in self.views)
-        return replace(self, **widened, views=views)
+        return replace(self, **{name: None if output is None else output.float() for name, output in outputs.items()})
 
 
 class NeuProNet(nn.Module):
@@ -62,8 +57,9 @@ class NeuProNet(nn.Module):
             no profiling.
         pooling: a :class:`~fairseq_neupronet.networks.pooling.ProfilePooling`.
         fusion: a :class:`~fairseq_neupronet.networks.fusion.Fusion`.
-        freeze_backbone_updates, freeze_profile_extractor_updates: for so many updates the network stands still: no
-            gradient, evaluation mode, running statistics included.
+        freeze_backbone_updates, freeze_profile_extractor_updates: for so many updates the network is frozen: it runs in
+            evaluation mode without a gradient, so that weights and running statistics stay as they are. ``math.inf``:
+            for good, and its parameters require no gradient, so that no optimiser is given them.
         one_pass: in training the contrastive task uses the masked pass that the profile embeddings come from. Each
             term sees the same distribution of masks and dropout as with a pass of its own, so that the expected
             gradient is the same.
@@ -82,8 +78,8 @@ class NeuProNet(nn.Module):
         profile_extractor: nn.Module | None = None,
         pooling: nn.Module | None = None,
         fusion: nn.Module | None = None,
-        freeze_backbone_updates: int = 0,
-        freeze_profile_extractor_updates: int = 0,
+        freeze_backbone_updates: float = 0,
+        freeze_profile_extractor_updates: float = 0,
         one_pass: bool = True,
         gather_profiles: bool = False,
         grouping: str = "in_batch",
@@ -97,8 +93,12 @@ class NeuProNet(nn.Module):
         self.one_pass, self.gather_profiles = one_pass, gather_profiles
         self.grouping, self.bank = grouping, bank
         self.num_updates = 0
-        self._frozen_embeddings = FrozenEmbeddings()
-        self.register_load_state_dict_post_hook(lambda network, _: network._frozen_embeddings.clear())
+        for network, n_updates in (
+            (backbone, freeze_backbone_updates),
+            (profile_extractor, freeze_profile_extractor_updates),
+        ):
+            if network is not None and n_updates == math.inf:
+                network.requires_grad_(False)
 
     @property
     def profiling(self) -> bool:
@@ -106,18 +106,18 @@ class NeuProNet(nn.Module):
         return self.profile_extractor is not None
 
     @property
-    def profile_extractor_frozen(self) -> bool:
-        """Whether the extractor stands still at this update."""
-        return self.num_updates < self.freeze_profile_extractor_updates
+    def backbone_frozen(self) -> bool:
+        """Whether the backbone is frozen at this update."""
+        return self.num_updates < self.freeze_backbone_updates
 
     @property
-    def asks_which_clips(self) -> bool:
-        """Whether :meth:`forward` has a use for ``index`` now."""
-        return self.profiling and (self.profile_extractor_frozen or (self.training and self.bank is not None))
+    def profile_extractor_frozen(self) -> bool:
+        """Whether the extractor is frozen at this update."""
+        return self.num_updates < self.freeze_profile_extractor_updates
 
     def frozen_parameters(self) -> Iterator[nn.Parameter]:
-        """Of the networks that stand still at this update."""
-        if self.backbone is not None and self.num_updates < self.freeze_backbone_updates:
+        """The parameters of the networks that are frozen at this update."""
+        if self.backbone is not None and self.backbone_frozen:
             yield from self.backbone.parameters()
         if self.profiling and self.profile_extractor_frozen:
             yield from self.profile_extractor.parameters()
@@ -135,19 +135,12 @@ class NeuProNet(nn.Module):
     def _embed_clips(self, source: Tensor, padding_mask: Tensor) -> Tensor | None:
         if self.backbone is None:
             return None
-        return _run(self.backbone, self.num_updates < self.freeze_backbone_updates, source, padding_mask)
+        return _run(self.backbone, self.backbone_frozen, source, padding_mask)
 
-    def _embed_profiles(
-        self, source: Tensor, padding_mask: Tensor, frames=None, index: Tensor | None = None, split: str | None = None
-    ) -> tuple[Tensor, object | None]:
+    def _embed_profiles(self, source: Tensor, padding_mask: Tensor, frames=None) -> tuple[Tensor, object | None]:
         extractor = self.profile_extractor
         if self.profile_extractor_frozen:
-            if split is None:
-                return self.embed_profiles(source, padding_mask), None
-            return self._frozen_embeddings(
-                split, index, lambda places: self.embed_profiles(source[places], padding_mask[places])
-            ), None
-        self._frozen_embeddings.clear()
+            return self.embed_profiles(source, padding_mask), None
         if self.one_pass and extractor.masks:
             encoded = extractor.encode(source, padding_mask, frames)
             return extractor.embed(encoded), encoded
@@ -171,9 +164,6 @@ class NeuProNet(nn.Module):
             else:
                 heard, pooled = self.pooling(clip, profile, same_profile)
             fused = self.fusion(heard, pooled)
-        if isinstance(self.head, TwoHeads):
-            views = self.head.logits_of_views(fused)
-            return Classified(self.head.together(*views), fused, clip, profile, pooled=pooled, views=views)
         return Classified(self.head(fused), fused, clip, profile, pooled=pooled)
 
     def forward(
@@ -183,7 +173,6 @@ class NeuProNet(nn.Module):
         profile: Tensor | None = None,
         frames: np.ndarray | None = None,
         index: Tensor | None = None,
-        split: str | None = None,
     ) -> Classified:
         """Classify a batch, grouped within itself; in training with the clips of all workers, or of the whole split,
         where ``gather_profiles`` or ``grouping`` says so.
@@ -193,13 +182,12 @@ class NeuProNet(nn.Module):
             padding_mask: (B, F) bool, True on padding.
             profile: (B,) codes, equal where clips share a profile; None makes every clip a group of one.
             frames: (B,) unpadded frames, where the host knows them.
-            index: (B,) positions of the clips in their split, where :attr:`asks_which_clips`.
-            split: its name, where a clip sounds the same each time it comes: a frozen extractor hears it once.
+            index: (B,) positions of the clips in their split; used in training with a bank only.
         """
         clip = self._embed_clips(source, padding_mask)
         if not self.profiling:
             return self.classify(clip, None, None)
-        embedding, encoded = self._embed_profiles(source, padding_mask, frames, index, split)
+        embedding, encoded = self._embed_profiles(source, padding_mask, frames)
         if clip is None:
             clip = embedding
         if profile is None or self.grouping == "none":

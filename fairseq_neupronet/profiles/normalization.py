@@ -28,7 +28,6 @@ class OfGroups:
 
     statistics: BandStatistics
     group: np.ndarray
-    repeats = True
 
     def __call__(self, items: np.ndarray, epoch: int) -> BandStatistics:
         """(B, M)."""
@@ -54,7 +53,6 @@ class OfBatch:
     profile: np.ndarray
     prior: BandStatistics
     prior_frames: float
-    repeats = False
 
     def __call__(self, items: np.ndarray, epoch: int) -> BandStatistics:
         """(B, M)."""
@@ -81,7 +79,6 @@ class OfDrawnClips:
     prior: BandStatistics
     prior_frames: float
     seed: int
-    repeats = False
 
     def __post_init__(self):
         sizes = np.bincount(self.profile)

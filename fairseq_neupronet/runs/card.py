@@ -13,6 +13,7 @@ from fairseq_neupronet import __version__
 from fairseq_neupronet.audio.recipe import FeatureRecipe
 from fairseq_neupronet.checkpoints.plain import read_plain_checkpoint
 from fairseq_neupronet.errors import InputError
+from fairseq_neupronet.retired import check_retired
 
 CARD = "MODEL_CARD.md"
 FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "auc")
@@ -114,6 +115,7 @@ def write_card(path: str | Path, measured: Measured | None = None) -> str:
             f"{path}: a checkpoint of {name or 'an unknown model'}, not of this plugin; an official one "
             "becomes ours by neupronet convert"
         )
+    check_retired(config, path)
     sections = [
         _heading(path, state, _OURS[name]),
         _model(config, state),
@@ -163,8 +165,7 @@ def _model(config: dict, state: dict) -> str:
     if model["_name"] == _EXTRACTOR:
         rows |= {name: model.get(name) for name in ("conv_feature_layers", "encoder_layers", "encoder_embed_dim")}
     else:
-        kinds = [model.get("backbone"), model.get("second_backbone")]
-        rows |= {"backbone": " and ".join(filter(None, kinds)), "embedding width": model.get("decoder_embed_dim")}
+        rows |= {"backbone": model.get("backbone"), "embedding width": model.get("decoder_embed_dim")}
         if config["task"].get("profiling"):
             rows |= {name: model[name] for name in ("grouping", "pooling", "fusion", "head") if name in model}
             rows["profile extractor"] = "pretrained" if model.get("profile_extractor_path") else "trained with the rest"
@@ -174,9 +175,6 @@ def _model(config: dict, state: dict) -> str:
         rows["mel bands"] = "normalised over the clips of a profile"
     if config["task"].get("adaptive_batch_norm") is not None:
         rows["batch norm"] = "by the statistics of a profile's clips, in evaluation"
-    if config["task"].get("two_views"):
-        second = "so normalised" if config["task"].get("profile_normalize") else "as it is, too"
-        rows["backbones"] = f"two: one hears each clip as it is, the other {second}; log-probabilities are averaged"
     return "## Model\n\n" + _table(("", ""), rows.items())
 
 

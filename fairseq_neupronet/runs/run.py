@@ -21,9 +21,11 @@ from fairseq_neupronet.data.manifest import check_files
 from fairseq_neupronet.errors import InputError, sentence_of, show_sentences
 from fairseq_neupronet.evaluation.metrics import ICBHI_METRICS
 from fairseq_neupronet.files import atomic_file, package_folder, sweep_temporaries
+from fairseq_neupronet.retired import check_retired
 
 _LONGEST_NAME = 180
 _TRI_STAGE_LEAST_UPDATES = 4
+_SETTINGS = "the training's settings"
 # What tells the processes of one training apart, or one start from the next: no setting of the training.
 _PROCESS_FIELDS = ("distributed_rank", "device_id", "distributed_init_method", "distributed_port")
 _PROCESS_OVERRIDE = re.compile(rf"\+*distributed_training\.({'|'.join(_PROCESS_FIELDS)})=")
@@ -57,6 +59,7 @@ def check_inputs(config: DictConfig) -> None:
     from fairseq_neupronet.trainer.processes import check_processes
 
     import_user_module(config.common)
+    check_retired(config, _SETTINGS, training=True)
     config = copy.deepcopy(config)
     add_defaults(config)
     check_processes(config)
@@ -112,14 +115,16 @@ class TrainingRun(Callback):
 
         patch_fairseq()
         folder = Path(HydraConfig.get().runtime.output_dir)
+        record = folder / "training.json"
+        earlier = _read(record) if record.is_file() else None
         try:
             _check_texts(config)  # of each training of a sweep
+            check_retired(config, _SETTINGS, training=True)
+            check_retired(earlier["settings"] if earlier else {}, record, training=True)
         except InputError as error:
             _refuse(str(error))
         settings = _settings(config)
-        record = folder / "training.json"
-        if record.is_file():
-            earlier = _read(record)
+        if earlier:
             changed = sorted(_changed(earlier["settings"], settings))
             if changed:
                 _refuse(
@@ -137,7 +142,7 @@ class TrainingRun(Callback):
             stop_signals.forward_to_processes()
         if not _is_first_process(config):
             return
-        if record.is_file():
+        if earlier:
             print(f"neupronet: resuming {folder}")
             sweep_temporaries(folder)  # of an attempt that was killed while it wrote its log or its settings
         _write(record, settings, finished=False)
@@ -229,7 +234,7 @@ def _check_texts(config: DictConfig) -> None:
     from fairseq_neupronet.conversion.official import check_texts
 
     sections = OmegaConf.masked_copy(config, [name for name in config if name != "hydra"])
-    check_texts(OmegaConf.to_container(sections, resolve=True), Path("the training's settings"))
+    check_texts(OmegaConf.to_container(sections, resolve=True), Path(_SETTINGS))
 
 
 def _check_schedule(config: DictConfig) -> None:
@@ -248,6 +253,16 @@ def _check_precision(config: DictConfig) -> None:
                 f"common.{name}=true: fused_adam keeps its weights in float32; set optimizer._name=adam, "
                 f"or common.{name.removeprefix('memory_efficient_')}=true instead"
             )
+    # fairseq's copies in float32 get gradients of zero where a parameter has none: weight decay would move them.
+    for kind in ("fp16", "bf16"):
+        for network in ("backbone", "profile_extractor"):
+            n_updates = config.model.get(f"freeze_{network}_updates")
+            if config.common.get(kind) and n_updates:
+                raise InputError(
+                    f"model.freeze_{network}_updates={n_updates}: common.{kind}=true would move what is frozen; set "
+                    f"model.freeze_{network}=true, which freezes for the whole training, or task.bfloat16=true instead "
+                    f"of common.{kind}"
+                )
 
 
 def _check_best_metric(config: DictConfig, task) -> None:

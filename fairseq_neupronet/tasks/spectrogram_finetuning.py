@@ -16,7 +16,7 @@ from omegaconf import open_dict
 from fairseq_neupronet.backbones.wav2vec2.network import ARCHITECTURE_FIELDS
 from fairseq_neupronet.checkpoints.start_weights import (
     is_pretraining,
-    load_backbones,
+    load_backbone,
     load_pretraining,
     read_pretraining,
     warn_of_other_features,
@@ -35,13 +35,11 @@ from fairseq_neupronet.profiles.shuffling import AMONG, shuffled_profiles
 from fairseq_neupronet.profiles.whole_groups import WholeGroups
 from fairseq_neupronet.tasks.spectrogram_pretraining import SpectrogramPretrainingTask, SpectrogramTaskConfig, _agree
 from fairseq_neupronet.tasks.subset_evaluation import SubsetEvaluation
-from fairseq_neupronet.trainer.frozen_masters import masters_kept
 
 logger = logging.getLogger(__name__)
 # Networks of our pretraining, whose sizes are those of the checkpoint that they start from.
 _STARTS_FROM = (
     ("transformer", "backbone_path"),
-    ("transformer", "second_backbone_path"),
     ("profile_extractor", "profile_extractor_path"),
 )
 
@@ -84,13 +82,6 @@ class SpectrogramFinetuningConfig(SpectrogramTaskConfig):
             "help": "evaluation: each clip is batch-normalised by the statistics of its group, or under enrol-N "
             "of the N others, weighed against those of the training as if that gave so many clips; 30 is a good "
             "number, unset: those of the training alone"
-        },
-    )
-    two_views: bool = field(
-        default=False,
-        metadata={
-            "help": "two backbones hear each clip: one as it is, the other as profile_normalize leaves it "
-            "(without that as it is, too, which is the control); their log-probabilities are averaged"
         },
     )
     results_path: Optional[str] = field(
@@ -206,7 +197,6 @@ class SpectrogramFinetuningTask(SpectrogramPretrainingTask):
 
     def build_dataset(self, split: str) -> SpectrogramDataset:
         dataset = super().build_dataset(split)
-        dataset.two_views = self.cfg.two_views
         adapts = self.cfg.adaptive_batch_norm is not None and not dataset.training
         heard_in_groups = adapts or (self.cfg.profiling and self.cfg.profile_normalize and not dataset.training)
         if heard_in_groups and dataset.grouping is not None and dataset.grouping.enrolment is not None:
@@ -220,7 +210,7 @@ class SpectrogramFinetuningTask(SpectrogramPretrainingTask):
     def complete_model_config(self, cfg) -> None:
         super().complete_model_config(cfg)
         with open_dict(cfg):
-            cfg.profiling, cfg.two_views = self.cfg.profiling, self.cfg.two_views
+            cfg.profiling = self.cfg.profiling
             source = self.folder / "dict.label.txt"
             cfg.n_classes = _agree(cfg.get("n_classes"), len(self.classes), "n_classes", source)
             for part, path_field in _STARTS_FROM:
@@ -243,7 +233,7 @@ class SpectrogramFinetuningTask(SpectrogramPretrainingTask):
         paths = {f"model.{name}": cfg.get(name) for _, name in _STARTS_FROM}
         warn_of_other_features(paths, self.data_state["recipe"], self.cfg.normalize)
         if model.backbone is not None:
-            load_backbones(model.backbone, cfg)
+            load_backbone(model.backbone, cfg)
         if self.cfg.profiling and cfg.profile_extractor_path:
             field_name = "model.profile_extractor_path"
             load_pretraining(
@@ -277,11 +267,9 @@ class SpectrogramFinetuningTask(SpectrogramPretrainingTask):
 
     def optimizer_step(self, optimizer, model, update_num) -> None:
         # fairseq's DistributedDataParallel gives unused parameters gradients of zero; weight decay would move them.
-        frozen = list(model.frozen_parameters())
-        for parameter in frozen:
+        for parameter in model.frozen_parameters():
             parameter.grad = None
-        with masters_kept(optimizer, frozen):
-            super().optimizer_step(optimizer, model, update_num)
+        super().optimizer_step(optimizer, model, update_num)
 
     # ---- evaluation ------------------------------------------------------------------------------------------
 

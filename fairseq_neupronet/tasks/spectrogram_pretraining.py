@@ -76,8 +76,7 @@ class SpectrogramPretrainingTask(FairseqTask):
     @property
     def needs_profiles(self) -> bool:
         """Whether anything asks for the profiles of the manifests."""
-        mixes_by_profile = self.cfg.mixup is not None and str(self.cfg.mixup_partners) != "any"
-        return self.cfg.profiling or self.cfg.profile_normalize or mixes_by_profile
+        return self.cfg.profiling or self.cfg.profile_normalize
 
     def read_manifest(self, split: str) -> Manifest:
         """A split's manifest, with profiles where they are needed."""
@@ -212,9 +211,8 @@ class SpectrogramPretrainingTask(FairseqTask):
             normalize=cfg.normalize,
             warp=self._frequency_warp() if training and cfg.frequency_warp is not None else None,
             augment=SpecAugment(cfg.frequency_mask, cfg.time_mask, cfg.time_roll) if cfg.specaug else None,
-            mixup=None if cfg.mixup is None else Mixup(cfg.mixup, str(cfg.mixup_partners)),
+            mixup=None if cfg.mixup is None else Mixup(cfg.mixup),
             clips_per_profile=cfg.clips_per_profile if training and cfg.profile_batches else None,
-            profiles_per_batch=cfg.profiles_per_batch,
             profile_normalization=normalization,
         )
         if not training:

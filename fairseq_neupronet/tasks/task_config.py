@@ -6,7 +6,6 @@ from typing import Optional  # fairseq's argument parser reads these forms only
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from omegaconf import II, MISSING
 
-from fairseq_neupronet.data.mixup import PARTNERS
 from fairseq_neupronet.errors import InputError
 
 
@@ -46,17 +45,14 @@ class SpectrogramTaskConfig(FairseqDataclass):
             "from Beta(mixup, mixup); .2 to .4 are usual, unset: none"
         },
     )
-    mixup_partners: ChoiceEnum(PARTNERS) = field(
-        default="any",
-        metadata={"help": "mixup: any clip; same_profile, so that a group stays one; other_profile"},
-    )
     profile_batches: bool = field(
-        default=False, metadata={"help": "train on batches of profiles x clips, so that groups exist in a batch"}
+        default=False,
+        metadata={
+            "help": "train on batches of profiles x clips, as many profiles as batch_size holds, so that groups "
+            "exist in a batch"
+        },
     )
     clips_per_profile: int = field(default=4, metadata={"help": "profile_batches: clips of a profile at most"})
-    profiles_per_batch: Optional[int] = field(
-        default=None, metadata={"help": "profile_batches: profiles of a batch; unset: as many as batch_size holds"}
-    )
     profile_normalize: bool = field(
         default=False,
         metadata={
@@ -93,9 +89,7 @@ def check_task_config(cfg: SpectrogramTaskConfig) -> None:
     """
     if not 0 <= cfg.profile_normalize_prior < float("inf"):
         raise InputError(f"task.profile_normalize_prior={cfg.profile_normalize_prior}: give frames from 0 up")
-    for name, unit in (("max_sample_size", "frames"), ("profiles_per_batch", "profiles")):
-        number = getattr(cfg, name)
-        if number is not None and number < 1:
-            raise InputError(f"task.{name}={number}: give {unit} from 1 up, or leave it unset")
+    if cfg.max_sample_size is not None and cfg.max_sample_size < 1:
+        raise InputError(f"task.max_sample_size={cfg.max_sample_size}: give frames from 1 up, or leave it unset")
     if cfg.profile_batches and cfg.clips_per_profile < 1:
         raise InputError(f"task.clips_per_profile={cfg.clips_per_profile}: give clips from 1 up")

@@ -23,6 +23,7 @@ from fairseq.utils import move_to_cpu
 from fairseq_neupronet.checkpoints import durable as checkpoint_files
 from fairseq_neupronet.checkpoints.plain import read_plain_checkpoint
 from fairseq_neupronet.conversion.official import check_texts
+from fairseq_neupronet.retired import check_retired
 from fairseq_neupronet.runs import log as training_log
 from fairseq_neupronet.trainer import non_finite, stop_signals
 
@@ -143,14 +144,16 @@ class _WholeCopies(PathManager):
 
 
 def _load_checkpoint_to_cpu(path, arg_overrides=None, load_on_all_ranks=False):
-    """fairseq evaluates some texts of a checkpoint's configuration, and resolves its resolvers.
+    """fairseq evaluates some texts of a checkpoint's configuration, resolves its resolvers, and drops unknown options.
 
     Raises:
-        InputError: a file that does not exist, is damaged, or asks for more than tensors and literals.
+        InputError: a file that does not exist, is damaged, asks for more than tensors and literals, or was trained with
+            an option that this version no longer has.
     """
     config = read_plain_checkpoint(path).get("cfg")
     if isinstance(config, dict):
         check_texts(config, path)
+        check_retired(config, path)
     return _originals["load_checkpoint_to_cpu"](path, arg_overrides, load_on_all_ranks)
 
 

@@ -1,5 +1,6 @@
-"""What ``neupronet bench`` does once its arguments are read."""
+"""What ``python scripts/bench`` does: reads its arguments, measures, prints the table."""
 
+import argparse
 import os
 import signal
 import sys
@@ -15,6 +16,39 @@ from bench.runner import measure_all
 from fairseq_neupronet.errors import InputError
 
 CATALOGUE = "bench.catalogue"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the benchmark.
+
+    Args:
+        argv: the arguments; None takes the process's own.
+
+    Returns:
+        Exit code: 0, or 1 after one sentence on stderr about a user's mistake. Other errors propagate.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python scripts/bench", description="measure time and memory against yardsticks"
+    )
+    parser.add_argument("--quick", action="store_true", help="smaller sizes and fewer runs, in under two minutes")
+    parser.add_argument("--json", metavar="FILE", help="also write machine and rows to FILE")
+    parser.add_argument("--only", nargs="+", metavar="ROW", help="measure these rows only")
+    parser.add_argument("--list", action="store_true", help="list the rows instead of measuring them")
+    parser.add_argument("--vocalsound", metavar="DIR", help="VocalSound-1s, prepared with 128 mel bands")
+    parser.add_argument("--audio", metavar="DIR", help="a folder of audio to measure preparation on")
+    parser.add_argument(
+        "--device",
+        choices=("cpu", "cuda"),
+        default="cpu",
+        help="where the training steps, pooling and contrastive rows run (default: cpu)",
+    )
+    given = parser.parse_args(argv)
+    try:
+        run(given.quick, given.only, given.list, given.json, given.vocalsound, given.audio, given.device)
+    except InputError as error:
+        print(f"bench: error: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def run(
@@ -43,7 +77,7 @@ def run(
         InputError: an unknown row, an unusable folder, file or device, a crashed child, Ctrl-C.
     """
     if not STATUS.exists():
-        raise InputError("neupronet bench reads memory from /proc, which this system lacks; run it on Linux")
+        raise InputError("the benchmark reads memory from /proc, which this system lacks; run it on Linux")
     if json_path is not None:
         _check_writable(Path(json_path))
     if device != "cpu":

@@ -267,6 +267,23 @@ def test_frozen_networks_stand_still_for_their_updates_running_statistics_includ
     assert all(module.training for module in model.backbone.modules())
 
 
+@pytest.mark.parametrize("backbone", ["spectrogram_wav2vec2", "efficientnet-b0", "resnet18"])
+def test_networks_frozen_for_the_whole_training_never_reach_the_optimiser_nor_move(corpus, backbone):
+    task = tiny.build_task(corpus, profiling=True)
+    model = tiny.build_model(task, backbone=backbone, freeze_backbone=True, freeze_profile_extractor=True).train()
+    assert {name.split(".")[0] for name, weight in model.named_parameters() if weight.requires_grad} == {"head"}
+    criterion = tiny.build_criterion(task, loss_weights=[0.5, 0.5])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.1)
+    before = copy.deepcopy(model.state_dict())
+    for update, batch in enumerate(tiny.batches(task, "train", batch_size=8)):
+        model.set_num_updates(update)
+        optimizer.zero_grad(set_to_none=True)
+        criterion(model, batch)[0].backward()
+        task.optimizer_step(optimizer, model, update)
+    moved = {name.split(".")[0] for name, weight in model.state_dict().items() if not weight.equal(before[name])}
+    assert moved == {"head"}
+
+
 # ---- one's own backbone --------------------------------------------------------------------------------------------
 
 

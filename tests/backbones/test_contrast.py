@@ -58,9 +58,10 @@ def test_feature_grad_mult_scales_the_gradient_of_the_convolutions():
     assert gradient(0.0) is None
 
 
-def test_a_frozen_extractor_tells_its_contrastive_loss_in_evaluation_only(corpus):
+@pytest.mark.parametrize("frozen", [{"freeze_profile_extractor_updates": 9}, {"freeze_profile_extractor": True}])
+def test_a_frozen_extractor_tells_its_contrastive_loss_in_evaluation_only(corpus, frozen):
     task = tiny.build_task(corpus, profiling=True)
-    model = tiny.build_model(task, freeze_profile_extractor_updates=9)
+    model = tiny.build_model(task, **frozen)
     criterion = tiny.build_criterion(task, loss_weights=[0.5, 0.5])
     batch = tiny.batches(task, "train", batch_size=12)[0]
     assert criterion.train()(model.train(), batch)[2]["n_anchors"] == 0

@@ -473,13 +473,8 @@ NORMALIZED = {
     "in_batch",
     "profile_normalize",
     "profile_normalize_random",
-    "two_views",
-    "two_backbones",
     "adaptive_batch_norm",
-    "two_views_adaptive",
     "transformer",
-    "two_encoders",
-    "two_encoders_adaptive",
 }
 
 

@@ -106,8 +106,10 @@ def test_profile_batches_without_profiles_are_refused(tmp_path):
 
 
 def test_profile_batches_need_a_batch_size_that_holds_them(ten_clips):
-    data = dataset(ten_clips, training=True, clips_per_profile=4, profiles_per_batch=3)
-    with pytest.raises(InputError, match=r"3 profiles of 4 clips do not fit dataset\.batch_size=8; lower"):
+    data = dataset(ten_clips, training=True, clips_per_profile=9)
+    with pytest.raises(
+        InputError, match=r"clips_per_profile=9: so many clips of a profile do not fit dataset\.batch_size=8"
+    ):
         data.batch_by_size(data.ordered_indices(), max_sentences=8)
     with pytest.raises(InputError, match=r"needs dataset\.batch_size"):
         data.batch_by_size(data.ordered_indices(), max_tokens=800)

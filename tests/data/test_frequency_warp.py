@@ -84,8 +84,6 @@ def test_clips_of_training_are_stretched_anew_each_epoch_and_those_of_evaluation
     assert not torch.equal(tiny.collated(training, *numbers)["net_input"]["source"], stretched)
     for untrained in (training.for_evaluation(), tiny.dataset(clips, training=False, **options)):
         torch.testing.assert_close(tiny.collated(untrained, *numbers)["net_input"]["source"], source, rtol=0, atol=0)
-        assert untrained.repeats
-    assert not training.repeats
 
 
 def test_frequencies_are_stretched_before_bands_are_masked(corpus):

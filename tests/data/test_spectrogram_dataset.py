@@ -1,7 +1,6 @@
 """The fairseq dataset: what a batch holds, which clips are in it, and what an epoch draws."""
 
 import gc
-import multiprocessing
 import pickle
 import time
 
@@ -9,13 +8,11 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from many_clips import write_many_clips
 from tiny import LENGTHS, collated, dataset
 
 from fairseq_neupronet.data.augmentation import SpecAugment
 from fairseq_neupronet.data.clip_files import ClipFiles
 from fairseq_neupronet.data.dataset import SpectrogramDataset
-from fairseq_neupronet.data.manifest import read_manifest
 from fairseq_neupronet.errors import InputError
 
 
@@ -230,33 +227,17 @@ def test_the_workers_of_an_epoch_end_without_delay(corpus):
 # ---- processes -----------------------------------------------------------------------------------------------------
 
 
-def change_and_report(data, changes, turn, done, reports):
-    """In a spawned process: wait for the turn, report what the others changed, change something."""
-    turn.wait(120)
-    reports.put((data.manifest.frames[:2].tolist(), data.manifest.clips[1], collated(data, 5)["id"].tolist()))
-    data.manifest.frames[changes] = 777
-    done.set()
-
-
-@pytest.mark.slow
-def test_spawned_workers_share_large_tables(tmp_path):
-    manifest = read_manifest(write_many_clips(tmp_path, 20_000), profiling=True)
-    data = dataset(manifest, training=True, augment=SpecAugment(2, 6, 9))
-    context = multiprocessing.get_context("spawn")
-    turns, reports = [context.Event() for _ in range(3)], context.Queue()
-    workers = [
-        context.Process(target=change_and_report, args=(data, place, *turns[place : place + 2], reports))
-        for place in (0, 1)
-    ]
-    for worker in workers:
-        worker.start()
-    turns[0].set()
-    seen = [reports.get(timeout=120) for _ in workers]
-    for worker in workers:
-        worker.join()
-    assert [frames for frames, _, _ in seen] == [[20, 21], [777, 21]]
-    assert all(rest == [manifest.clips[1], [5]] for _, *rest in seen)
-    assert manifest.frames[:2].tolist() == [20, 21]
+def test_spawned_workers_give_the_batches_of_this_process(ten_clips):
+    """Loader workers are spawned where a system does not fork; each has a copy of the tables."""
+    data = dataset(ten_clips, training=True, augment=SpecAugment(2, 6, 9))
+    data.set_epoch(3)
+    options = {"batch_sampler": [[0, 7, 2], [5, 1]], "collate_fn": data.collater}
+    expected = list(torch.utils.data.DataLoader(data, **options))
+    found = list(torch.utils.data.DataLoader(data, num_workers=2, multiprocessing_context="spawn", **options))
+    assert len(found) == len(expected) == 2
+    for batch, other in zip(found, expected, strict=True):
+        assert batch["id"].tolist() == other["id"].tolist()
+        assert torch.equal(batch["net_input"]["source"], other["net_input"]["source"])
 
 
 def test_a_pickled_dataset_is_whole(ten_clips):

@@ -141,22 +141,9 @@ def test_onnx_says_what_the_model_says(sounds, tmp_path, options, inside):
     [
         (PROFILES | {"padding": "batch"}, False),
         (SMALL_CNN | {"profile_normalize": True, "profile_normalize_prior": 5.0, "normalize": True}, True),
-        (SMALL_CNN | {"profile_normalize": True, "profile_normalize_prior": 5.0, "two_views": True}, False),
         (SMALL_CNN | {"adaptive_batch_norm": 2.0}, False),
         pytest.param(
-            SMALL_CNN | {"adaptive_batch_norm": 2.0, "profile_normalize": True, "two_views": True},
-            False,
-            marks=pytest.mark.slow,
-        ),
-        pytest.param(
-            {
-                "model": {"second_backbone": "resnet18"},
-                "adaptive_batch_norm": 2.0,
-                "profile_normalize": True,
-                "two_views": True,
-            },
-            False,
-            marks=pytest.mark.slow,
+            SMALL_CNN | {"adaptive_batch_norm": 2.0, "profile_normalize": True}, False, marks=pytest.mark.slow
         ),
         pytest.param(PROFILES | SMALL_CNN | {"adaptive_batch_norm": 2.0}, False, marks=pytest.mark.slow),
         pytest.param(PROFILES, True, marks=pytest.mark.slow),

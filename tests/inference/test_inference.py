@@ -22,21 +22,8 @@ MODELS = {
     "cnn_profiles": {"profiling": True, "model": spoken.EFFICIENTNET | {"pooling": "cosine", "head": "mlp"}},
     "per_clip": {"model": spoken.EFFICIENTNET, "normalize": True, "max_sample_size": 40},
     "cmvn": {"model": spoken.EFFICIENTNET, **NORMALIZED},
-    "two_views": {"model": spoken.EFFICIENTNET, "two_views": True, **NORMALIZED},
-    "two_backbones": {"model": spoken.EFFICIENTNET, "two_views": True},
     "adaptive": {"model": spoken.EFFICIENTNET, "adaptive_batch_norm": 3.0},
-    "adaptive_views": {
-        "model": spoken.EFFICIENTNET,
-        "adaptive_batch_norm": 3.0,
-        "two_views": True,
-        **NORMALIZED,
-    },
-    "adaptive_encoders": {
-        "model": {"second_backbone": "efficientnet-b0"},
-        "adaptive_batch_norm": 3.0,
-        "two_views": True,
-        **NORMALIZED,
-    },
+    "adaptive_cmvn": {"model": spoken.EFFICIENTNET, "adaptive_batch_norm": 3.0, **NORMALIZED},
     "adaptive_profiles": {"profiling": True, "model": spoken.EFFICIENTNET, "adaptive_batch_norm": 3.0},
     "cmvn_profiles": {"profiling": True, **NORMALIZED},
     "alone": {"profiling": True, "model": {"grouping": "none"}, "protocol": "single"},
@@ -107,12 +94,10 @@ def test_clips_are_cut_and_normalised_as_in_evaluation(trained, sounds):
         "profiles",
         "cnn_profiles",
         "cmvn",
-        "two_views",
         "cmvn_profiles",
         "whole_split",
         "adaptive",
-        "adaptive_views",
-        "adaptive_encoders",
+        "adaptive_cmvn",
         "adaptive_profiles",
     ],
 )
@@ -125,7 +110,7 @@ def test_with_all_clips_of_the_profile_it_is_protocol_full(trained, sounds, name
     assert max(np.abs(alone[clip] - expected[clip]).max() for clip in alone) > 1e-4
 
 
-@pytest.mark.parametrize("name", ["profiles", "cnn_profiles", "cmvn", "two_views"])
+@pytest.mark.parametrize("name", ["profiles", "cnn_profiles", "cmvn"])
 def test_with_the_others_enrolled_it_is_protocol_full_too(trained, sounds, name):
     """The group is the clip and the enrolled ones: enrolled are the profile's other clips, in two goes."""
     task, network, model = trained(name)
@@ -143,7 +128,7 @@ def test_with_the_others_enrolled_it_is_protocol_full_too(trained, sounds, name)
     assert_same(logits_of(model.predict(files, names)), spoken.evaluate(task, network, "full"))
 
 
-@pytest.mark.parametrize("name", ["profiles", "cmvn", "two_views", "adaptive", "adaptive_profiles"])
+@pytest.mark.parametrize("name", ["profiles", "cmvn", "adaptive", "adaptive_profiles"])
 def test_with_what_a_protocol_draws_enrolled_it_is_that_protocol(trained, sounds, name):
     task, network, model = trained(name)
     expected = spoken.evaluate(task, network, "enrol-2")

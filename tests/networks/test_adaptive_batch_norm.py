@@ -222,8 +222,8 @@ def by_hand(model, clips, clip, group, prior):
     return logits
 
 
-def test_both_views_adapt(corpus):
-    task, model, found = evaluated(corpus, "full", two_views=True, profile_normalize=True)
+def test_batch_norms_adapt_to_clips_whose_bands_are_normalised(corpus):
+    task, model, found = evaluated(corpus, "full", profile_normalize=True)
     data, groups = task.dataset("test"), task.dataset("test").grouping.codes
     clips = {number: tiny.collated(data, number)["net_input"] for number in range(len(found))}
     checked = 0
@@ -259,10 +259,10 @@ def test_training_is_not_touched(corpus):
     [
         {"profiling": True},
         {"profiling": True, "profile_normalize": True},
-        {"two_views": True, "profile_normalize": True, "profile_normalize_clips": "random"},
+        {"profile_normalize": True, "profile_normalize_clips": "random"},
         pytest.param({"bfloat16": True}, marks=pytest.mark.slow),
     ],
-    ids=["pooled", "pooled_normalized", "two_views", "bfloat16"],
+    ids=["pooled", "pooled_normalized", "normalized", "bfloat16"],
 )
 def test_it_goes_with_what_else_knows_profiles(corpus, options):
     for protocol in ("full", "enrol-2"):

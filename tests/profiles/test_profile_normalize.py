@@ -189,12 +189,6 @@ def test_random_training_is_of_the_drawn_clips(corpus):
     assert len(sizes) > 2
 
 
-def test_draws_are_told_apart_from_clips_that_repeat(corpus):
-    for clips, repeats in (("all", True), ("random", False)):
-        batch = tiny.batches(normalizing(corpus, profile_normalize_clips=clips), "train")[0]
-        assert batch["repeats"] is repeats
-
-
 # ---- checkpoints and refusals --------------------------------------------------------------------------------------
 
 
@@ -260,9 +254,8 @@ def logits(corpus, batch_size, workers=0, split="test", **options):
         {"profiling": True},
         {"profiling": True, "profile_normalize": True},
         {"profile_normalize": True},
-        {"profile_normalize": True, "two_views": True},
     ],
-    ids=["profiles", "both", "cmvn", "two_views"],
+    ids=["profiles", "both", "cmvn"],
 )
 @pytest.mark.parametrize("protocol", ["full", "enrol-3"])
 def test_figures_are_the_same_at_any_batch_size_and_number_of_workers(corpus, protocol, options):

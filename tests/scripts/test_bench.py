@@ -21,8 +21,6 @@ from bench.material import write_audio
 from bench.report import table
 from bench.runner import measure, rows_of
 
-from fairseq_neupronet import cli
-from fairseq_neupronet.cli.bench import scripts_folder
 from fairseq_neupronet.errors import InputError
 
 
@@ -255,19 +253,32 @@ def test_mistakes_are_one_sentence(tmp_path, capsys):
         (["--json", str(tmp_path / "file" / "x.json")], "cannot be written; give a file in a folder"),
         (["--audio", str(tmp_path / "absent")], f"--audio {tmp_path / 'absent'}: no such folder"),
     ):
-        assert cli.main(["bench", *arguments]) == 1
+        assert command.main(arguments) == 1
         assert sentence in capsys.readouterr().err
 
 
-def test_without_a_checkout_there_is_no_benchmark(tmp_path):
-    with pytest.raises(InputError, match=f"{tmp_path}/scripts/bench: the benchmark is no part of an installed package"):
-        scripts_folder(tmp_path / "fairseq_neupronet")
-    assert scripts_folder(tiny.ROOT / "fairseq_neupronet") == tiny.ROOT / "scripts"
+def bench(*arguments: str, folder: Path) -> subprocess.CompletedProcess:
+    """The script as a user starts it."""
+    words = [sys.executable, str(tiny.ROOT / "scripts" / "bench"), *arguments]
+    environment = os.environ | {"PYTHONPATH": str(tiny.ROOT)}
+    return subprocess.run(words, capture_output=True, text=True, timeout=60, cwd=folder, env=environment)
 
 
-def test_the_list_names_every_row_and_what_it_lacks(capsys):
-    assert cli.main(["bench", "--list"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+def test_the_script_measures_and_refuses_from_any_folder(tmp_path):
+    measured = bench("--quick", "--only", "negatives", "--json", "out.json", folder=tmp_path)
+    assert measured.returncode == 0, measured.stderr
+    rows = json.loads((tmp_path / "out.json").read_text())["rows"]
+    assert {row["row"] for row in rows} == {"negatives"} and all(row["ours"] is not None for row in rows)
+    refused = bench("--only", "stpe-128", folder=tmp_path)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("bench: error: --only stpe-128: no such row; the rows are step-128")
+    assert refused.stderr.count("\n") == 1
+
+
+def test_the_list_names_every_row_and_what_it_lacks(tmp_path):
+    listed = bench("--list", folder=tmp_path)
+    assert listed.returncode == 0, listed.stderr
+    lines = listed.stdout.splitlines()
     names = [line.split(":")[0] for line in lines]
     assert {
         "step-128",
@@ -311,7 +322,7 @@ def test_on_a_gpu_what_runs_on_the_cpu_alone_is_left_out_and_nothing_is_wanted(t
 
 def test_a_gpu_that_is_not_there_is_one_sentence(monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert cli.main(["bench", "--device", "cuda"]) == 1
+    assert command.main(["--device", "cuda"]) == 1
     assert "--device cuda: torch finds no GPU here; leave it out" in capsys.readouterr().err
 
 
@@ -359,7 +370,7 @@ def test_the_light_rows_can_be_measured(tmp_path, capsys):
     ]
     write_audio(tmp_path / "audio", 3)
     out, audio = str(tmp_path / "out.json"), str(tmp_path / "audio")
-    assert cli.main(["bench", "--quick", "--json", out, "--audio", audio, "--only", *names]) == 0
+    assert command.main(["--quick", "--json", out, "--audio", audio, "--only", *names]) == 0
     rows = json.loads(Path(out).read_text())["rows"]
     assert {row["row"] for row in rows} == set(names)
     assert all(row["ours"] > 0 and row["runs"] == 3 for row in rows)

@@ -47,43 +47,14 @@ CHANGES = {
         "task.profile_normalize": True,
         "task.profile_normalize_clips": "random",
     },
-    "two_views": {
-        "task.profiling": False,
-        "task.profile_normalize": True,
-        "task.profile_normalize_clips": "random",
-        "task.two_views": True,
-    },
-    "two_backbones": {"task.profiling": False, "task.two_views": True},
     "adaptive_batch_norm": {"task.profiling": False, "task.adaptive_batch_norm": 30},
-    "two_views_adaptive": {
-        "task.profiling": False,
-        "task.profile_normalize": True,
-        "task.profile_normalize_clips": "random",
-        "task.two_views": True,
-        "task.adaptive_batch_norm": 30,
-    },
     "transformer": {"task.profiling": False, "model.backbone": "spectrogram_wav2vec2"},
-    "two_encoders": {
-        "task.profiling": False,
-        "task.two_views": True,
-        "model.backbone": "spectrogram_wav2vec2",
-        "model.second_backbone": "efficientnet-b0",
-    },
-    "two_encoders_adaptive": {
-        "task.profiling": False,
-        "task.profile_normalize": True,
-        "task.profile_normalize_clips": "random",
-        "task.two_views": True,
-        "task.adaptive_batch_norm": 30,
-        "model.backbone": "spectrogram_wav2vec2",
-        "model.second_backbone": "efficientnet-b0",
-    },
     "early_stop": {"task.profiling": True, "criterion.loss_weights": [0.7, 0.3], "checkpoint.patience": 10},
 }
 
 
 # What a recipe has to have besides for an ablation to mean something there; vocalsound's backbone has no batch norm.
-WANTS = {name: ("model.backbone=resnet18",) for name in ("adaptive_batch_norm", "two_views_adaptive")}
+WANTS = {"adaptive_batch_norm": ("model.backbone=resnet18",)}
 
 
 def composed(recipe, *overrides):

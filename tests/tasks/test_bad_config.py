@@ -86,12 +86,17 @@ def test_good_settings_pass(corpus, recipe):
         ("dataset.valid_subset=eval", "eval.tsv: no such manifest"),
         ("task.max_sample_size=0", "task.max_sample_size=0: give frames from 1 up, or leave it unset"),
         ("task.max_sample_size=-5", "task.max_sample_size=-5: give frames from 1 up"),
-        ("task.profiles_per_batch=0", "task.profiles_per_batch=0: give profiles from 1 up"),
         ("model.transformer.encoder_attention_heads=3", "attention_heads=3 does not divide encoder_embed_dim=16"),
         ("model.transformer.conv_pos_groups=3", "conv_pos_groups=3 does not divide encoder_embed_dim=16"),
         ("model.transformer.dropout=-0.1", "dropout=-0.1: give a number from 0 to 1"),
         ("model.final_dropout=1.5", "model.final_dropout=1.5: give a number from 0 to 1"),
         ("common.memory_efficient_bf16=true", "common.memory_efficient_bf16=true: fused_adam keeps its weights"),
+        (
+            "+task.mixup_partners=same_profile",
+            "mixup_partners=same_profile, which this version no longer has; leave it",
+        ),
+        ("+task.profiles_per_batch=8", "which this version no longer has; leave it out: profile batches hold as many"),
+        ("+task.two_views=true", "task.two_views=True, which this version no longer has; train two models and average"),
     ],
 )
 def test_one_sentence_names_the_option(corpus, capsys, override, said):
@@ -99,6 +104,28 @@ def test_one_sentence_names_the_option(corpus, capsys, override, said):
     assert said in text
     option, value = override.split("=", 1)
     assert option.split(".")[-1] in text or value in text
+
+
+@pytest.mark.parametrize("network", ["backbone", "profile_extractor"])
+@pytest.mark.parametrize("kind", ["fp16", "bf16"])
+def test_freezing_for_some_updates_is_refused_in_half_precision(corpus, capsys, kind, network):
+    text = sentence(capsys, corpus, f"common.{kind}=true", f"model.freeze_{network}_updates=3")
+    assert f"model.freeze_{network}_updates=3: common.{kind}=true would move what is frozen" in text
+    assert f"model.freeze_{network}=true" in text and "task.bfloat16=true" in text
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["freeze_backbone=true", "freeze_backbone_updates=3"], "model.freeze_backbone=true freezes for the whole"),
+        (["freeze_profile_extractor=true"], "model.freeze_profile_extractor=true: without profiles there is no"),
+        (["freeze_backbone=true", "backbone=none"], "model.freeze_backbone=true: model.backbone=none has no weights"),
+    ],
+)
+def test_freezing_what_is_not_there_or_twice_is_refused(corpus, capsys, overrides, said):
+    profiling = "true" if "backbone=none" in overrides else "false"
+    given = [f"model.{override}" for override in overrides]
+    assert said in sentence(capsys, corpus, f"task.profiling={profiling}", *given)
 
 
 @pytest.mark.parametrize("spec", ["[(16,3,1)", '__import__("os")', "[]", "[(16,3)]"])

@@ -23,7 +23,7 @@ DATACLASSES = {
     "pretraining": {"task": SpectrogramTaskConfig, "model": SpectrogramWav2Vec2Config},
 }
 # Written by the task or by fairseq, never by a user.
-INTERNAL = {("task", "path"), ("model", "profiling"), ("model", "two_views")}
+INTERNAL = {("task", "path"), ("model", "profiling")}
 
 
 def plain(dataclass) -> dict:

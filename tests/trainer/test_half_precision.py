@@ -6,11 +6,9 @@ import pytest
 import tiny
 import torch
 from test_numerics import steps, trainer_of
-from torch import nn
 
 from fairseq_neupronet.networks.auto_encoder import AutoEncoderLoss
 from fairseq_neupronet.networks.fusion import build_fusion
-from fairseq_neupronet.trainer.frozen_masters import masters_kept
 
 
 @pytest.fixture(scope="module")
@@ -18,43 +16,27 @@ def data(tmp_path_factory):
     return tiny.write_corpus(tmp_path_factory.mktemp("half") / "data", clips={"train": 12, "valid": 6})
 
 
-@pytest.mark.parametrize("half", [False, True])
-def test_what_is_frozen_stands_still_and_the_rest_moves(data, half):
+@pytest.mark.parametrize(
+    ("half", "frozen"),
+    [(None, {"model__freeze_backbone_updates": 1000})]
+    + [(half, {"model__freeze_backbone": True}) for half in (None, "bf16")],
+)
+def test_what_is_frozen_keeps_its_weights_and_the_rest_moves(data, half, frozen):
     trainer = trainer_of(
         data,
-        common__bf16=half,
-        model__freeze_backbone_updates=1000,
+        **({f"common__{half}": True} if half else {}),
+        **frozen,
         optimizer__weight_decay=0.1,
         optimization__lr=[0.1],
     )
-    before = copy.deepcopy(dict(trainer.get_model().named_parameters()))
+    before = copy.deepcopy(trainer.get_model().state_dict())
     steps(trainer, 3)
     moved = {
-        name for name, parameter in trainer.get_model().named_parameters() if not torch.equal(parameter, before[name])
+        name.partition(".")[0]
+        for name, weight in trainer.get_model().state_dict().items()
+        if not torch.equal(weight, before[name])
     }
-    assert {name.partition(".")[0] for name in moved} == {"head", "profile_extractor"}
-
-
-class _Flat:
-    """fairseq's optimiser on a GPU: the copies of all parameters in one tensor."""
-
-    def __init__(self, parameters):
-        self.fp16_params = parameters
-        flat = torch.cat([parameter.detach().float().flatten() for parameter in parameters])
-        self.fp32_params = {0: nn.Parameter(flat)}
-
-
-def test_of_flat_copies_the_frozen_parts_are_kept():
-    parameters = [
-        nn.Parameter(torch.full(shape, value).half()) for shape, value in (((2, 3), 1.0), ((4,), 2.0), ((1, 2), 3.0))
-    ]
-    optimizer = _Flat(parameters)
-    with masters_kept(optimizer, [parameters[1]]):
-        optimizer.fp32_params[0].data.mul_(0.5)
-        for parameter in parameters:
-            parameter.data.mul_(0.5)
-    assert optimizer.fp32_params[0].tolist() == [0.5] * 6 + [2.0] * 4 + [1.5] * 2
-    assert [parameter.flatten()[0].item() for parameter in parameters] == [0.5, 2.0, 1.5]
+    assert moved == {"head", "profile_extractor"}
 
 
 def test_the_bank_of_the_whole_split_fills_from_a_network_in_half_precision(data):

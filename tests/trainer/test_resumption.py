@@ -50,6 +50,11 @@ TRAININGS = {
             "model.auto_encoder=true",
         ],
     ),
+    "frozen_backbone": (
+        "finetuning",
+        [*PROFILES, "model.freeze_backbone=true", "model.auto_encoder=true", "optimizer.weight_decay=0.1"],
+    ),
+    "frozen_extractor": ("finetuning", [*PROFILES, "model.freeze_profile_extractor=true", "dataset.batch_size=8"]),
     "pretraining": (
         "pretraining",
         [
