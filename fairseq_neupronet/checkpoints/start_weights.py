@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fairseq_neupronet.checkpoints.plain import check_archive
+from fairseq_neupronet.checkpoints.texts import check_texts
 from fairseq_neupronet.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -57,8 +58,6 @@ def read_pretraining(path: str | Path, field: str) -> tuple[dict, dict[str, Tens
     state = read_checkpoint(path, field)
     config = state.get("cfg")
     if isinstance(config, dict):
-        from fairseq_neupronet.conversion.official import check_texts  # brings in fairseq
-
         check_texts(config, path)
     model_config = (config or {}).get("model") or {}
     name = model_config.get("_name") if isinstance(model_config, dict) else None

@@ -226,7 +226,7 @@ def _changed(earlier: dict, now: dict, prefix: str = ""):
 
 def _check_texts(config: DictConfig) -> None:
     """fairseq evaluates some of them, which may come from a yaml that somebody else wrote."""
-    from fairseq_neupronet.conversion.official import check_texts
+    from fairseq_neupronet.checkpoints.texts import check_texts
 
     sections = OmegaConf.masked_copy(config, [name for name in config if name != "hydra"])
     check_texts(OmegaConf.to_container(sections, resolve=True), Path("the training's settings"))

@@ -22,9 +22,8 @@ from fairseq_neupronet.checkpoints.start_weights import (
     warn_of_other_features,
 )
 from fairseq_neupronet.data.dataset import SpectrogramDataset
-from fairseq_neupronet.data.labels import read_classes, read_labels
+from fairseq_neupronet.data.labels import describe_training_data, read_classes, read_labels, read_recordings
 from fairseq_neupronet.data.manifest import Manifest
-from fairseq_neupronet.data.recordings import read_recordings
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.evaluation.metrics import metric_names
 from fairseq_neupronet.networks.adaptive_batch_norm import adapted_to_groups, has_batch_norm
@@ -141,10 +140,7 @@ class SpectrogramFinetuningTask(SpectrogramPretrainingTask):
         return losses + metric_names(len(self.classes), self.normal)
 
     def describe_data(self) -> dict:
-        classes = self.data_classes
-        targets = read_labels(self.folder / "train.label", self.train_manifest, classes, classes)
-        train_clips = np.bincount(targets, minlength=len(classes)).tolist()
-        return super().describe_data() | {"classes": classes, "train_clips": train_clips}
+        return describe_training_data(self.train_manifest, self.cfg.max_sample_size, self.data_classes)
 
     def load_state_dict(self, state_dict: dict) -> None:
         # Class names and counts may be unknown, as fixed_frames; the official code believes the folder at hand.

@@ -22,7 +22,7 @@ from fairseq.utils import move_to_cpu
 
 from fairseq_neupronet.checkpoints import durable as checkpoint_files
 from fairseq_neupronet.checkpoints.plain import read_plain_checkpoint
-from fairseq_neupronet.conversion.official import check_texts
+from fairseq_neupronet.checkpoints.texts import check_texts
 from fairseq_neupronet.runs import log as training_log
 from fairseq_neupronet.trainer import non_finite, stop_signals
 
