@@ -143,7 +143,7 @@ def read_betas(value: Any, where: str) -> tuple[float, float]:
 
 
 def parse_betas(betas) -> tuple[float, float]:
-    """Two numbers from 0 to below 1, from a list, of omegaconf too, or from text such as ``(0.9, 0.98)``, which fairseq would evaluate.
+    """Two numbers from 0 to below 1, from a list or from a text such as ``(0.9, 0.98)``, which fairseq would evaluate.
 
     Raises:
         InputError: anything else.

@@ -63,10 +63,10 @@ _INERT = (
     "checkpoint_activations",
     "fp16",
 )
-# Networks that the official recipes build, for checkpoints that do not say how theirs is built: strides, dilations and
-# attention heads leave no trace in sizes, so a network of the sizes of a known one is believed to be it, which the report
-# says. Settings of the authors' extractors, NEUPRONET.md section 3, and of the reference checkpoints' one, by what is known
-# of them; the options that they leave out are read from shapes or are the authors' alike.
+# Networks that the official recipes build, for checkpoints that do not say how theirs is built. Strides, dilations and
+# attention heads leave no trace in sizes: a network of the sizes of a known one is believed to be it, and the report
+# says so. These are the settings of the authors' extractors (NEUPRONET.md, section 3) and of the reference checkpoints'
+# one; what they leave out is read from shapes, or is the same in all.
 _KNOWN = {
     "the official recipe of 128 mels": {
         "conv_feature_layers": "[(512, 5, 1, 2), (512, 5, 2, 2), (256, 5, 4, 2)]",
