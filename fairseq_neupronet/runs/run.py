@@ -107,10 +107,12 @@ class TrainingRun(Callback):
             config.hydra.overrides.hydra += [f"++common.{name}='{place}'" for name, place in places]
 
     def on_job_start(self, config: DictConfig, **kwargs) -> None:
+        from fairseq_neupronet.runs import log
         from fairseq_neupronet.trainer import stop_signals
-        from fairseq_neupronet.trainer.patches import patch_fairseq, skip_training
+        from fairseq_neupronet.trainer.patches import patch_fairseq, prepare_each_process, skip_training
 
         patch_fairseq()
+        prepare_each_process(log.begin)
         folder = Path(HydraConfig.get().runtime.output_dir)
         try:
             _check_texts(config)  # of each training of a sweep
