@@ -7,11 +7,11 @@ import contextlib
 import logging
 import os
 import shutil
-import zipfile
 from pathlib import Path
 
 import torch
 
+from fairseq_neupronet.checkpoints.plain import read_plain_checkpoint
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.files import atomic_file
 
@@ -85,10 +85,7 @@ def _previous(last: Path) -> Path:
 def updates_of(path) -> int | None:
     """Number of updates of a checkpoint that a training can be resumed from; None if it is damaged, or not one."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            if archive.testzip() is not None:
-                return None
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        state = read_plain_checkpoint(path)
         return int(state["optimizer_history"][-1]["num_updates"]) if "train_iterator" in state["extra_state"] else None
     except Exception:  # what a damaged file raises depends on its bytes
         return None

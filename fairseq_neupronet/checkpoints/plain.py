@@ -5,61 +5,82 @@ pickle is a program; everything that this one could do is checked before it runs
 says how much there is to read, then the pickle's instructions, which name every class and function that it asks for.
 """
 
+import pickletools
 import struct
 import zipfile
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
-from fairseq_neupronet.checkpoints.numpy_numbers import NUMPY_NAMES, numpy_numbers
-from fairseq_neupronet.checkpoints.pickle_scan import names_in_pickles, scan_pickle
 from fairseq_neupronet.errors import InputError
 
 MAX_PICKLE_BYTES = 16 * 2**20
 MAX_VALUES = 1_000_000
 MAX_DEPTH = 64
 
+
+# ---- single numbers of numpy, read as Python's -----------------------------------------------------------------------
+# A metric computed by numpy ends up so in a checkpoint. numpy's own functions for it stay out: they would make any
+# dtype, objects included, from a stranger's bytes.
+
+_FORMATS = {
+    "b1": "?",
+    "i1": "b",
+    "i2": "h",
+    "i4": "i",
+    "i8": "q",
+    "u1": "B",
+    "u2": "H",
+    "u4": "I",
+    "u8": "Q",
+    "f2": "e",
+    "f4": "f",
+    "f8": "d",
+}
+
+
+class _DType:
+    """Stands in for ``numpy.dtype``: the name of a number's kind, and its byte order."""
+
+    def __init__(self, kind: str, align: bool = False, copy: bool = True):
+        self.format = _FORMATS[kind]
+        self.byte_order = "<"
+
+    def __setstate__(self, state: tuple) -> None:
+        self.byte_order = {"<": "<", ">": ">", "|": "<"}[state[1]]
+
+
+def _number(dtype: _DType, data: bytes) -> bool | int | float:
+    """Stands in for ``numpy.core.multiarray.scalar``."""
+    (value,) = struct.unpack(dtype.byte_order + dtype.format, data)
+    return value
+
+
+_STAND_INS = {
+    "numpy.dtype": _DType,
+    "numpy.core.multiarray.scalar": _number,
+    "numpy._core.multiarray.scalar": _number,
+}
+
+
+# ---- the file --------------------------------------------------------------------------------------------------------
+
+_PICKLE = b"\x80"
 _STORAGES = ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
 _ALLOWED_NAMES = {
     "collections.OrderedDict",
     "torch._utils._rebuild_tensor_v2",
     *(f"torch.{kind}Storage" for kind in _STORAGES),
-    *NUMPY_NAMES,
+    *_STAND_INS,
+    "_codecs.encode",
 }
 # What torch.save writes; the other instructions reach classes by other ways, or are of later pickle protocols.
-_ALLOWED_INSTRUCTIONS = {
-    "PROTO",
-    "STOP",
-    "GLOBAL",
-    "REDUCE",
-    "BUILD",
-    "BINPERSID",
-    "MARK",
-    "TUPLE",
-    "TUPLE1",
-    "TUPLE2",
-    "TUPLE3",
-    "EMPTY_TUPLE",
-    "EMPTY_LIST",
-    "APPEND",
-    "APPENDS",
-    "EMPTY_DICT",
-    "SETITEM",
-    "SETITEMS",
-    "NONE",
-    "NEWTRUE",
-    "NEWFALSE",
-    "BININT",
-    "BININT1",
-    "BININT2",
-    "LONG1",
-    "BINFLOAT",
-    "BINUNICODE",
-    "BINGET",
-    "LONG_BINGET",
-    "BINPUT",
-    "LONG_BINPUT",
-}
+_ALLOWED_INSTRUCTIONS = """
+PROTO STOP GLOBAL REDUCE BUILD BINPERSID MARK TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_TUPLE EMPTY_LIST APPEND APPENDS
+EMPTY_DICT SETITEM SETITEMS NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE BINGET
+LONG_BINGET BINPUT LONG_BINPUT
+"""
 _LEGACY_TORCH = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 _ZIP = b"PK\x03\x04"
 
@@ -78,7 +99,7 @@ def read_plain_checkpoint(path: str | Path) -> dict:
         raise InputError(f"{path}: no such file; give a checkpoint (.pt)")
     _check_instructions(_read_pickle(path), path)
     try:
-        with numpy_numbers():
+        with torch.serialization.safe_globals([(stand_in, name) for name, stand_in in _STAND_INS.items()]):
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # what torch raises on a malformed pickle depends on its bytes
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]
@@ -131,7 +152,7 @@ def _no_archive(path: Path) -> InputError:
         head = stream.read(MAX_PICKLE_BYTES)
     if head.startswith(_ZIP):
         return InputError(f"{path}: damaged or cut short, perhaps half downloaded; fetch or make the file again")
-    _check_names(names_in_pickles(head), path)
+    _check_names(_names_in_pickles(head), path)
     if head.startswith(_LEGACY_TORCH):
         return InputError(
             f"{path}: written by torch before 1.6, in a format whose sizes cannot be checked before it is read; where "
@@ -172,9 +193,10 @@ def _check_directory(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
 
 def _check_instructions(pickle: bytes, path: Path) -> None:
     """What the pickle asks for is named rather than how it does so."""
-    scan = scan_pickle(pickle)
+    scan = _scan_pickle(pickle)
     _check_names(scan.names, path)
-    foreign = [instruction for instruction in scan.instructions if instruction not in _ALLOWED_INSTRUCTIONS]
+    allowed = set(_ALLOWED_INSTRUCTIONS.split())
+    foreign = [instruction for instruction in scan.instructions if instruction not in allowed]
     if foreign:
         raise InputError(
             f"{path}: its pickle has the instruction {foreign[0]}, which torch.save does not write; nothing of it was "
@@ -218,3 +240,50 @@ def _check_values(state: dict, path: Path) -> None:
                 raise InputError(f"{path}: its tensors claim more numbers than the file holds")
         elif value is not None and not isinstance(value, bool | int | float | str):
             raise InputError(f"{path}: holds a {type(value).__name__}, which is neither a tensor nor a plain container")
+
+
+# ---- a pickle's instructions -----------------------------------------------------------------------------------------
+
+
+@dataclass
+class _PickleScan:
+    """What a pickle would do, read from its instructions without running any.
+
+    Attributes:
+        names: classes and functions that it asks for, in order, as ``module.name``.
+        instructions: names of its instructions, in order.
+        end: position behind it; None where it is damaged, and the others are what came before.
+    """
+
+    names: list[str] = field(default_factory=list)
+    instructions: list[str] = field(default_factory=list)
+    end: int | None = None
+
+
+def _scan_pickle(data: bytes) -> _PickleScan:
+    """Read the instructions of the pickle at the beginning of ``data``."""
+    scan, texts = _PickleScan(), []
+    try:
+        for instruction, argument, position in pickletools.genops(data):
+            scan.instructions.append(instruction.name)
+            if instruction.name in ("GLOBAL", "INST"):
+                scan.names.append(argument.replace(" ", "."))
+            elif instruction.name == "STACK_GLOBAL":
+                scan.names.append(".".join(texts[-2:]))
+            elif isinstance(argument, str):
+                texts.append(argument)
+            if instruction.name == "STOP":
+                scan.end = position + 1
+    except (ValueError, OverflowError, EOFError):
+        pass
+    return scan
+
+
+def _names_in_pickles(data: bytes) -> list[str]:
+    """The names that pickles one after another ask for, as a file of torch before 1.6 has them."""
+    names: list[str] = []
+    while data.startswith(_PICKLE):
+        scan = _scan_pickle(data)
+        names += scan.names
+        data = data[scan.end :] if scan.end else b""
+    return names

@@ -7,24 +7,119 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from fairseq_neupronet.checkpoints.contents import EXTRACTOR, Contents, contents_of, model_name
 from fairseq_neupronet.checkpoints.plain import check_archive
 from fairseq_neupronet.errors import InputError
 
 logger = logging.getLogger(__name__)
-PRETRAINED_MODEL = "spectrogram_wav2vec2"
 
 
-def read_checkpoint(path: str | Path, field: str) -> dict:
-    """Load a file of tensors and plain containers; anything else in it is refused and nothing of it runs.
+class StartWeights:
+    """The files that a network starts from, each read once, however many of the network's parts ask for it.
 
-    Args:
-        path: the file.
-        field: the config field that named it, for messages.
-
-    Raises:
-        InputError: missing, damaged, or holding other classes.
+    Every method takes the config field that named the file, for messages.
     """
-    path = Path(path)
+
+    def __init__(self):
+        self._states: dict[Path, dict] = {}
+
+    def is_checkpoint(self, path: str | Path, field: str) -> bool:
+        """Whether a file is a checkpoint of fairseq (of any model), rather than a library's state dict.
+
+        Raises:
+            InputError: missing, damaged, or holding other classes than tensors and plain containers.
+        """
+        return {"cfg", "model"} <= self._read(path, field).keys()
+
+    def pretraining(self, path: str | Path, field: str) -> Contents:
+        """One of our pretraining checkpoints.
+
+        Raises:
+            InputError: see :meth:`is_checkpoint`; or a checkpoint of another model.
+        """
+        state = self._read(path, field)
+        name = model_name(state)
+        if name != EXTRACTOR:
+            raise InputError(
+                f"{field}={path}: a checkpoint of {name or 'an unknown model'}, where one of {EXTRACTOR} is wanted; "
+                "pretrain one with configs/pretraining"
+            )
+        return contents_of(path, state)
+
+    def warn_of_other_features(self, paths: dict[str, str | None], recipe: dict | None, normalize: bool) -> None:
+        """Log in what the spectrograms of a pretraining differ from those at hand.
+
+        Args:
+            paths: config field → the file that it names; a library's state dict knows no spectrograms.
+            recipe: of the data at hand; None where it is not known.
+            normalize: ``task.normalize``.
+        """
+        for field, path in paths.items():
+            if not path or not self.is_checkpoint(path, field):
+                continue
+            pretrained = self.pretraining(path, field)
+            theirs, found = pretrained.data.get("recipe"), []
+            if recipe and theirs:
+                found = [
+                    f"{name} {theirs.get(name)}, here {recipe[name]}"
+                    for name in recipe
+                    if name != "name" and theirs.get(name) != recipe[name]
+                ]
+            normalized = pretrained.config["task"]["normalize"]
+            if normalized != normalize:
+                found.append(f"task.normalize={normalized}, here {normalize}")
+            if found:
+                logger.warning(
+                    f"{field}={path}: pretrained on other spectrograms ({'; '.join(found)}); pretrain on such as those "
+                    "at hand, or expect less of it"
+                )
+
+    def load_pretraining(self, network: nn.Module, config, path: str | Path, field: str) -> None:
+        """Load one of our pretraining checkpoints into a transformer of the same sizes.
+
+        Raises:
+            InputError: see :meth:`pretraining`; or another mel count, or sizes that do not fit.
+        """
+        pretrained = self.pretraining(path, field)
+        n_mels = pretrained.config["model"]["n_mels"]
+        if n_mels != config.n_mels:
+            raise InputError(
+                f"{field}={path}: pretrained on {n_mels} mel bands, the data has {config.n_mels}; pretrain on the same "
+                "features"
+            )
+        _load(network, pretrained.weights, path, field)
+
+    def load_backbone(self, backbone: nn.Module, config) -> None:
+        """Load ``model.backbone_path``: our pretraining checkpoint or a library's state dict; nothing where unset.
+
+        Raises:
+            InputError: unreadable, of another model, or with sizes that do not fit.
+        """
+        field, path = "model.backbone_path", config.backbone_path
+        if not path:
+            return
+        if self.is_checkpoint(path, field):
+            if not hasattr(backbone, "network"):
+                raise InputError(
+                    f"{field}={path}: a fairseq checkpoint, where model.backbone={config.backbone} wants a state dict"
+                )
+            self.load_pretraining(backbone.network, config.transformer, path, field)
+            return
+        tensors = {name: value for name, value in self._read(path, field).items() if isinstance(value, Tensor)}
+        _load(backbone, backbone.adapt_weights(tensors), path, field)
+
+    def _read(self, path: str | Path, field: str) -> dict:
+        key = Path(path).resolve()
+        if key not in self._states:
+            self._states[key] = _read(Path(path), field)
+        return self._states[key]
+
+
+def _read(path: Path, field: str) -> dict:
+    """A file of tensors and plain containers; anything else in it is refused and nothing of it runs.
+
+    A library may publish weights in the format of torch before 1.6, which :func:`read_plain_checkpoint` refuses.
+    """
     if not path.is_file():
         raise InputError(f"{field}={path}: no such file; nothing is downloaded, so give a local one")
     if zipfile.is_zipfile(path):
@@ -37,102 +132,6 @@ def read_checkpoint(path: str | Path, field: str) -> dict:
     if not isinstance(state, dict):
         raise InputError(f"{field}={path}: holds a {type(state).__name__}, not a state dict or checkpoint")
     return state
-
-
-def is_pretraining(path: str | Path, field: str) -> bool:
-    """Whether a file is a fairseq checkpoint (of any model), rather than a library's state dict."""
-    return _is_fairseq(read_checkpoint(path, field))
-
-
-def _is_fairseq(state: dict) -> bool:
-    return {"cfg", "model"} <= state.keys()
-
-
-def read_pretraining(path: str | Path, field: str) -> tuple[dict, dict[str, Tensor]]:
-    """Model configuration and weights of one of our pretraining checkpoints.
-
-    Raises:
-        InputError: see :func:`read_checkpoint`; or a checkpoint of another model.
-    """
-    state = read_checkpoint(path, field)
-    config = state.get("cfg")
-    if isinstance(config, dict):
-        from fairseq_neupronet.conversion.official import check_texts  # brings in fairseq
-
-        check_texts(config, path)
-    model_config = (config or {}).get("model") or {}
-    name = model_config.get("_name") if isinstance(model_config, dict) else None
-    if name != PRETRAINED_MODEL or "model" not in state:
-        raise InputError(
-            f"{field}={path}: a checkpoint of {name or 'an unknown model'}, where one of {PRETRAINED_MODEL} is wanted; "
-            "pretrain one with configs/pretraining"
-        )
-    return model_config, state["model"]
-
-
-def warn_of_other_features(paths: dict[str, str | None], recipe: dict | None, normalize: bool) -> None:
-    """Log in what the spectrograms of a pretraining differ from those at hand.
-
-    Args:
-        paths: config field → the file that it names; a library's state dict knows no spectrograms.
-        recipe: of the data at hand; None where it is not known.
-        normalize: ``task.normalize``.
-    """
-    for field, path in paths.items():
-        state = read_checkpoint(path, field) if path else {}
-        if not _is_fairseq(state):
-            continue
-        theirs, task = (state.get("task_state") or {}).get("recipe"), state["cfg"].get("task") or {}
-        found = []
-        if recipe and theirs:
-            found = [
-                f"{name} {theirs.get(name)}, here {recipe[name]}"
-                for name in recipe
-                if name != "name" and theirs.get(name) != recipe[name]
-            ]
-        if task.get("normalize", normalize) != normalize:
-            found.append(f"task.normalize={task['normalize']}, here {normalize}")
-        if found:
-            logger.warning(
-                f"{field}={path}: pretrained on other spectrograms ({'; '.join(found)}); pretrain on such "
-                "as those at hand, or expect less of it"
-            )
-
-
-def load_pretraining(network: nn.Module, config, path: str | Path, field: str) -> None:
-    """Load one of our pretraining checkpoints into a transformer of the same sizes.
-
-    Raises:
-        InputError: see :func:`read_pretraining`; or another mel count, or sizes that do not fit.
-    """
-    pretrained_config, weights = read_pretraining(path, field)
-    if pretrained_config.get("n_mels") != config.n_mels:
-        raise InputError(
-            f"{field}={path}: pretrained on {pretrained_config.get('n_mels')} mel bands, the data has {config.n_mels}; "
-            "pretrain on the same features"
-        )
-    _load(network, weights, path, field)
-
-
-def load_backbone(backbone: nn.Module, config) -> None:
-    """Load ``model.backbone_path``, our pretraining checkpoint or a library's state dict; nothing where it is unset.
-
-    Raises:
-        InputError: unreadable, of another model, or with sizes that do not fit.
-    """
-    field, path = "model.backbone_path", config.backbone_path
-    if not path:
-        return
-    state = read_checkpoint(path, field)
-    if _is_fairseq(state):
-        if not hasattr(backbone, "network"):
-            raise InputError(
-                f"{field}={path}: a fairseq checkpoint, where model.backbone={config.backbone} wants a state dict"
-            )
-        load_pretraining(backbone.network, config.transformer, path, field)
-        return
-    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
-    _load(backbone, backbone.adapt_weights(tensors), path, field)
 
 
 def _load(network: nn.Module, weights: dict[str, Tensor], path: str | Path, field: str) -> None:

@@ -4,18 +4,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from omegaconf import OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
-from fairseq_neupronet.conversion.data_state import check_data, partial_state, read_data_state
 from fairseq_neupronet.conversion.model_config import ClassifierConfig, extractor_config
 from fairseq_neupronet.conversion.official import CLASSIFIER, EXTRACTOR, OfficialCheckpoint
 from fairseq_neupronet.conversion.parameters import convert_parameters
-from fairseq_neupronet.conversion.recipe_yaml import write_recipe
 from fairseq_neupronet.conversion.report import Report
 from fairseq_neupronet.conversion.training_config import check_class_weights, convert_training, name_normal_class
 from fairseq_neupronet.conversion.training_state import convert_extra_state, convert_history, convert_optimizer
+from fairseq_neupronet.data.labels import describe_training_data, read_classes
+from fairseq_neupronet.data.manifest import read_manifest
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.files import atomic_file
+from fairseq_neupronet.files import atomic_file, configs_folder, package_folder
+
+_OURS = ("task", "model", "criterion")
+# The schedule's length stays that of the optimisation, so that one option changes both.
+_INTERPOLATED = ("task.seed", "lr_scheduler.max_update", "lr_scheduler.total_num_update")
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ def convert(conversion: Conversion) -> list[str]:
     config = convert_training(official, report)
     data_state = None
     if conversion.data is not None:
-        data_state = read_data_state(official, config.task, conversion.data)
+        data_state = _read_data_state(official, config.task, conversion.data)
     with open_dict(config):
         config.model = _model_config(official, report, extractor, data_state)
         config.model._name = "NeuProNet" if official.kind == CLASSIFIER else "spectrogram_wav2vec2"
@@ -68,9 +72,9 @@ def convert(conversion: Conversion) -> list[str]:
         name_normal_class(official, config, data_state and data_state["classes"], report)
     parameters = convert_parameters(official, config.model)
     if data_state is None:
-        task_state = partial_state(official, config.model, report)
+        task_state = _partial_state(official, config.model, report)
     else:
-        check_data(official, data_state, config.model, conversion.data)
+        _check_data(official, data_state, config.model, conversion.data)
         task_state = data_state
         report.map(f"--data {conversion.data}", "task_state", ", ".join(data_state))
     optimizer = None
@@ -95,7 +99,7 @@ def convert(conversion: Conversion) -> list[str]:
         torch.save(state, stream)
     if conversion.recipe is not None:
         stage = "finetuning" if official.kind == CLASSIFIER else "pretraining"
-        write_recipe(conversion.recipe, plain, report.options, stage, conversion.out)
+        _write_recipe(conversion.recipe, plain, report.options, stage, conversion.out)
     report.account(official.config, {section: plain[section] for section in ("task", "model", "criterion")})
     n_numbers = sum(value.numel() for value in parameters.weights.values())
     return [
@@ -122,3 +126,80 @@ def _check_outputs(conversion: Conversion) -> None:
                 raise InputError(f"{path}: is a folder, or the official checkpoint itself; name another file")
             if not conversion.force:
                 raise InputError(f"{path}: exists already; name another file, or overwrite it with --force")
+
+
+def _read_data_state(official: OfficialCheckpoint, task_config: DictConfig, data: str) -> dict:
+    """The task state that training on a folder would have stored; see :func:`describe_training_data`.
+
+    Args:
+        official: the checkpoint.
+        task_config: our task section.
+        data: the folder that the model was trained on, in the official layout.
+
+    Raises:
+        InputError: a folder, manifest, label file or dictionary that is missing or unsound.
+    """
+    folder = Path(data)
+    if not folder.is_dir():
+        raise InputError(f"--data {data}: no such folder; give the one that the model was trained on")
+    classes = read_classes(folder / "dict.label.txt") if official.kind == CLASSIFIER else None
+    manifest = read_manifest(folder / "train.tsv", task_config.profiling)
+    return describe_training_data(manifest, task_config.max_sample_size, classes)
+
+
+def _check_data(official: OfficialCheckpoint, state: dict, model: DictConfig, data: str) -> None:
+    """Compare the data with the network.
+
+    Raises:
+        InputError: another mel count or another number of classes.
+    """
+    if state["n_mels"] != model.n_mels:
+        raise InputError(
+            f"--data {data}: {state['n_mels']} mel bands, the network of {official.path} has {model.n_mels}; give the "
+            "data that it was trained on"
+        )
+    if official.kind == CLASSIFIER and len(state["classes"]) != model.n_classes:
+        raise InputError(
+            f"--data {data}: dict.label.txt has {len(state['classes'])} classes, the head of {official.path} "
+            f"{model.n_classes}; give the data that it was trained on"
+        )
+
+
+def _partial_state(official: OfficialCheckpoint, model: DictConfig, report: Report) -> dict:
+    """What a checkpoint knows of its data by itself; the folder at hand says the rest when the model is used."""
+    report.note(
+        "task_state: official checkpoints hold no class names, longest clip or recipe; classes are those of the folder "
+        "that the model is used on (dict.label.txt), as in the official code; --data DIR stores all of it"
+    )
+    return {"n_mels": int(model.n_mels)}
+
+
+def _write_recipe(path: Path | str, config: dict, options: set[str], stage: str, checkpoint: str | Path) -> None:
+    """Write a configuration for ``fairseq-hydra-train`` that goes on from a converted checkpoint.
+
+    Args:
+        path: the yaml file.
+        config: the converted checkpoint's configuration.
+        options: dotted names of its options that the official checkpoint decided.
+        stage: ``finetuning`` or ``pretraining``.
+        checkpoint: the converted checkpoint.
+    """
+    recipe = OmegaConf.load(configs_folder() / stage / "options.yaml")
+    settings = OmegaConf.create(config)
+    for option in sorted(options):
+        section, _, name = option.partition(".")
+        unknown = section in _OURS and OmegaConf.select(recipe, option, default=option) == option
+        if section in config and name and not unknown and option not in _INTERPOLATED:
+            OmegaConf.update(recipe, option, OmegaConf.select(settings, option), force_add=True)
+    for section in ("optimizer", "lr_scheduler"):
+        if config[section]:
+            OmegaConf.update(recipe, f"{section}._name", config[section]["_name"], force_add=True)
+    # Evaluation on several processes gathers the embeddings of whole batches.
+    OmegaConf.update(recipe, "common.all_gather_list_size", 2**25, force_add=True)
+    OmegaConf.update(recipe, "common.user_dir", str(package_folder()), force_add=True)
+    OmegaConf.update(recipe, "checkpoint.save_dir", "${hydra:runtime.output_dir}/checkpoints", force_add=True)
+    # Unlike restore_file it gives way to the run's own checkpoint_last.pt when the same command is started again.
+    OmegaConf.update(recipe, "checkpoint.continue_once", str(Path(checkpoint).resolve()), force_add=True)
+    with atomic_file(path) as stream:
+        stream.write("# Goes on with an official training; written by `neupronet convert`.\n\ndefaults:\n- _self_\n\n")
+        stream.write(OmegaConf.to_yaml(recipe))

@@ -6,12 +6,16 @@ from collections.abc import Iterable
 from omegaconf import DictConfig, OmegaConf
 
 from fairseq_neupronet.checkpoints.plain import printable
-from fairseq_neupronet.conversion.cnn import recognise_cnn
-from fairseq_neupronet.conversion.known_networks import known_network
-from fairseq_neupronet.conversion.networks import FINETUNING_OVERRIDES, Settings, Shapes, copy_network, find_networks
+from fairseq_neupronet.conversion.networks import (
+    FINETUNING_OVERRIDES,
+    Settings,
+    copy_network,
+    find_networks,
+    known_network,
+)
 from fairseq_neupronet.conversion.official import OfficialCheckpoint
-from fairseq_neupronet.conversion.options import OptionSetter
-from fairseq_neupronet.conversion.report import Report
+from fairseq_neupronet.conversion.report import OptionSetter, Report
+from fairseq_neupronet.conversion.shapes import Shapes, recognise_cnn
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.models.neupronet import NeuProNetConfig
 

@@ -5,15 +5,14 @@ larger than the file is. Strides, dilations, heads and probabilities leave no tr
 knows them.
 """
 
-import re
 from dataclasses import dataclass
 
 from omegaconf import DictConfig, OmegaConf
 
 from fairseq_neupronet.backbones.wav2vec2.conv_spec import parse_conv_spec
 from fairseq_neupronet.conversion.official import OfficialCheckpoint
-from fairseq_neupronet.conversion.options import OptionSetter
-from fairseq_neupronet.conversion.report import Report
+from fairseq_neupronet.conversion.report import OptionSetter, Report
+from fairseq_neupronet.conversion.shapes import Shapes
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.models.spectrogram_wav2vec2 import SpectrogramWav2Vec2Config
 
@@ -64,6 +63,43 @@ _INERT = (
     "checkpoint_activations",
     "fp16",
 )
+# Networks that the official recipes build, for checkpoints that do not say how theirs is built. Strides, dilations and
+# attention heads leave no trace in sizes: a network of the sizes of a known one is believed to be it, and the report
+# says so. These are the settings of the authors' extractors (NEUPRONET.md, section 3) and of the reference checkpoints'
+# one; what they leave out is read from shapes, or is the same in all.
+_KNOWN = {
+    "the official recipe of 128 mels": {
+        "conv_feature_layers": "[(512, 5, 1, 2), (512, 5, 2, 2), (256, 5, 4, 2)]",
+        "encoder_layers": 2,
+        "encoder_embed_dim": 256,
+        "encoder_ffn_embed_dim": 512,
+        "encoder_attention_heads": 2,
+        "num_negatives": 20,
+        "cross_sample_negatives": 80,
+        "dropout_features": 0.1,
+    },
+    "the official recipe of 192 mels": {
+        "conv_feature_layers": "[(512, 5, 1, 1), (512, 5, 1, 2), (512, 5, 2, 2), (256, 5, 4, 2)]",
+        "encoder_layers": 2,
+        "encoder_embed_dim": 256,
+        "encoder_ffn_embed_dim": 512,
+        "encoder_attention_heads": 2,
+        "num_negatives": 0,
+        "cross_sample_negatives": 100,
+        "dropout_features": 0.3,
+    },
+    "the reference checkpoints": {
+        "conv_feature_layers": "[(64, 3, 1, 1), (64, 3, 2, 2)]",
+        "encoder_layers": 2,
+        "encoder_embed_dim": 64,
+        "encoder_ffn_embed_dim": 128,
+        "encoder_attention_heads": 4,
+        "num_negatives": 5,
+        "cross_sample_negatives": 5,
+        "dropout_features": 0.0,
+    },
+}
+_SIZES = ("encoder_layers", "encoder_embed_dim", "encoder_ffn_embed_dim")
 _NAMES = {"num_mel": "n_mels"} | {
     name: name for name in SpectrogramWav2Vec2Config.__dataclass_fields__ if name not in ("_name", "n_mels")
 }
@@ -163,84 +199,23 @@ def _fit_sizes(official: OfficialCheckpoint, settings: Settings, setter: OptionS
         )
 
 
-class Shapes:
-    """Sizes read from the shapes of an official checkpoint's parameters.
+def known_network(shapes: Shapes, ours: str, overrides: dict, report: Report) -> Settings | None:
+    """The settings of the known network that has these sizes; None where there is none.
 
     Args:
-        official: the checkpoint.
-        prefix: of the parameters' names.
+        shapes: of the network's parameters.
+        ours: our section for it, e.g. ``model.profile_extractor``.
+        overrides: options of the fine-tuning, as :class:`Settings` holds them.
+        report: gets a line that says what is believed.
     """
-
-    def __init__(self, official: OfficialCheckpoint, prefix: str = ""):
-        self._shapes = {
-            name.removeprefix(prefix): tuple(value.shape)
-            for name, value in official.parameters.items()
-            if name.startswith(prefix)
-        }
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._shapes
-
-    def size(self, name: str, axis: int = 0) -> int | None:
-        """One size; None where there is no such parameter or axis, which is found out when all are compared."""
-        shape = self._shapes.get(name, ())
-        return shape[axis] if axis < len(shape) else None
-
-    def any(self, prefix: str) -> bool:
-        """Whether any parameter's name begins so."""
-        return any(name.startswith(prefix) for name in self._shapes)
-
-    def _numbers(self, before: str) -> set[str]:
-        names = (name.removeprefix(before) for name in self._shapes if name.startswith(before))
-        return {name.split(".", 1)[0] for name in names}
-
-    def count(self, before: str) -> int:
-        """How many numbered parts there are: different n in names ``{before}{n}.…``."""
-        return len(self._numbers(before))
-
-    def highest(self, before: str) -> int:
-        """The highest number of a part; -1 where there is none."""
-        return max((int(number) for number in self._numbers(before) if re.fullmatch(r"\d{1,4}", number)), default=-1)
-
-    def convolutions(self) -> list[tuple[int, int]]:
-        """(dim, kernel) of each convolution, as far as they are numbered without a gap."""
-        layers = []
-        while (dim := self.size(f"feature_extractor.conv_layers.{len(layers)}.0.weight")) is not None:
-            layers.append((dim, self.size(f"feature_extractor.conv_layers.{len(layers)}.0.weight", 2)))
-        return layers
-
-    def has_convolutions(self, spec: str) -> bool:
-        """Whether the convolutions have the dims and kernels of a specification."""
-        return self.convolutions() == [layer[:2] for layer in parse_conv_spec(spec)]
-
-    def extractor_mode(self) -> str:
-        """Which norm follows the first convolution, by its parameter's name."""
-        return "layer_norm" if "feature_extractor.conv_layers.0.2.1.weight" in self else "default"
-
-    def quantizer_sizes(self) -> dict[str, bool | int]:
-        """Whether targets are quantised, and the codebook's options."""
-        codewords, part = self.size("quantizer.vars", 1), self.size("quantizer.vars", 2)
-        width = self.size("project_q.weight", 1)
-        if not (codewords and part and width and part <= width):
-            return {"quantize_targets": False}
-        groups = width // part
-        return {
-            "quantize_targets": True,
-            "latent_vars": codewords // groups,
-            "latent_groups": groups,
-            "latent_dim": width,
-        }
-
-    def network_sizes(self) -> dict[str, int]:
-        """The options of a network that its parameters decide, by our names."""
-        width, groups = self.size("mask_emb"), self.size("encoder.pos_conv.0.weight_v", 1)
-        sizes = {
-            "n_mels": self.size("feature_extractor.conv_layers.0.0.weight", 1),
-            "encoder_layers": self.count("encoder.layers."),
-            "encoder_embed_dim": width,
-            "encoder_ffn_embed_dim": self.size("encoder.layers.0.fc1.weight"),
-            "conv_pos": self.size("encoder.pos_conv.0.weight_v", 2),
-            "conv_pos_groups": width // groups if width and groups else None,
-            "final_dim": self.size("final_proj.weight"),
-        }
-        return {name: size for name, size in sizes.items() if size is not None}
+    sizes, quantizer = shapes.network_sizes(), shapes.quantizer_sizes()
+    for name, network in _KNOWN.items():
+        alike = all(sizes.get(size) == network[size] for size in _SIZES)
+        if alike and shapes.has_convolutions(network["conv_feature_layers"]):
+            report.note(
+                f"{ours}: OFFICIAL.pt does not say how it is built; its sizes are those of {name}, so its strides, "
+                "dilations, attention heads, order of layer norms and activation are believed to be too; --extractor "
+                "PRETRAINED.pt tells for certain"
+            )
+            return Settings(name, network | {"extractor_mode": shapes.extractor_mode()} | quantizer, overrides)
+    return None

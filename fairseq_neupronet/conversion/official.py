@@ -1,19 +1,15 @@
 """Tell an official checkpoint from others, and take its parts out with their kinds checked."""
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
-from fairseq_neupronet.backbones.wav2vec2.conv_spec import parse_conv_spec
 from fairseq_neupronet.checkpoints.plain import printable, read_plain_checkpoint
-from fairseq_neupronet.checkpoints.texts import EVALUATED_FIELDS, is_literal
+from fairseq_neupronet.checkpoints.texts import check_texts
 from fairseq_neupronet.conversion import CLASSIFIER, EXTRACTOR
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.trainer.fused_adam import parse_betas
 
 OUR_TASKS = ("spectrogram_finetuning", "spectrogram_pretraining")
 _CLASSIFIER_PARAMETERS = re.compile(r"encoder\.(w2v_model|effnet|model_ft)\.|profile_extractor\.w2v_model\.")
@@ -89,67 +85,3 @@ class OfficialCheckpoint:
             f"{self.path}: a checkpoint of stock fairseq or of another project (model {model}, task {task}), not of "
             "the official NeuProNet code"
         )
-
-
-def leaves(config: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted names and values of a nested configuration, in its order; lists and empty sections are values."""
-    if isinstance(config, dict) and config:
-        for key, value in config.items():
-            yield from leaves(value, f"{path}.{key}" if path else str(key))
-    else:
-        yield path, config
-
-
-def check_texts(config: dict, path: Path) -> None:
-    """Look at every text of a configuration for what a library would evaluate.
-
-    Raises:
-        InputError: an interpolation or resolver (``${…}``), or a convolution specification, betas or another text
-            that fairseq evaluates and that is more than a literal; names the key.
-    """
-    for key, value in leaves(config):
-        where = f"{path}: configuration key {printable(key)}"
-        values = value if isinstance(value, list | tuple) else [value]
-        if any("${" in text for text in (key, *_texts(values))):
-            raise InputError(
-                f"{where} holds a resolver (${{…}}), which the configuration library would evaluate; official training "
-                "saves none, so do not trust the file"
-            )
-        if key.endswith("conv_feature_layers") and value is not None:
-            try:
-                parse_conv_spec(value)
-            except InputError as error:
-                raise InputError(f"{where}: {error}") from None
-        if key.endswith("adam_betas") and value is not None:
-            read_betas(value, where)
-        if key.rpartition(".")[2] in EVALUATED_FIELDS and not all(map(is_literal, _texts(values))):
-            raise InputError(
-                f"{where} is {printable(repr(value), 60)}, which is more than numbers and lists of them; fairseq would "
-                "evaluate it, so do not trust the file"
-            )
-
-
-def _texts(values: list | tuple) -> Iterator[str]:
-    for value in values:
-        if isinstance(value, str):
-            yield value
-        elif isinstance(value, dict):
-            yield from (key for key in value if isinstance(key, str))
-            yield from _texts(list(value.values()))
-        elif isinstance(value, list | tuple):
-            yield from _texts(value)
-
-
-def read_betas(value: Any, where: str) -> tuple[float, float]:
-    """Adam's betas from a text such as ``(0.9, 0.98)``, which fairseq would evaluate as Python, or from a list.
-
-    Raises:
-        InputError: anything but two numbers from 0 to below 1.
-    """
-    try:
-        return parse_betas(value)
-    except InputError:
-        raise InputError(
-            f"{where} is {printable(repr(value), 60)}, which is not two numbers from 0 to below 1, as (0.9, 0.98); it "
-            "was not evaluated"
-        ) from None

@@ -10,10 +10,10 @@ from fairseq.optim.lr_scheduler import LR_SCHEDULER_DATACLASS_REGISTRY
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from fairseq_neupronet.checkpoints.plain import printable
+from fairseq_neupronet.checkpoints.texts import read_betas
 from fairseq_neupronet.conversion.model_config import WHOLE_SPLIT
-from fairseq_neupronet.conversion.official import CLASSIFIER, OfficialCheckpoint, read_betas
-from fairseq_neupronet.conversion.options import OptionSetter
-from fairseq_neupronet.conversion.report import Report
+from fairseq_neupronet.conversion.official import CLASSIFIER, OfficialCheckpoint
+from fairseq_neupronet.conversion.report import OptionSetter, Report
 from fairseq_neupronet.criterions.neupronet import NeuProNetCriterionConfig
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.evaluation.metrics import ICBHI_METRICS, METRICS

@@ -5,10 +5,12 @@ from dataclasses import replace
 
 import torch
 from fairseq import checkpoint_utils, utils
+from fairseq.dataclass.utils import overwrite_args_by_name
 from fairseq.logging import metrics
 from omegaconf import OmegaConf
 
 import fairseq_neupronet.tasks  # noqa: F401 (registers the plugin)
+from fairseq_neupronet.checkpoints.contents import Contents, read_contents
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.evaluation.outputs import Evaluation
 from fairseq_neupronet.evaluation.plan import Plan
@@ -23,22 +25,28 @@ class Session:
 
     Args:
         plan: what is asked for.
+        contents: of the plan's checkpoint, where it has been read already.
 
     Raises:
         InputError: another kind of checkpoint, data that does not fit it, or a device that is not there.
     """
 
-    def __init__(self, plan: Plan):
+    def __init__(self, plan: Plan, contents: Contents | None = None):
         if plan.user_dir is not None:
             utils.import_user_module(argparse.Namespace(user_dir=plan.user_dir))
         self.plan, self.device = plan, _device(plan.device)
         overrides = {"data": str(plan.data), "results_path": None, "path": None}
         if plan.seed is not None:
             overrides["protocol_seed"] = plan.seed
-        state = checkpoint_utils.load_checkpoint_to_cpu(str(plan.path), overrides)
         if plan.adaptive_batch_norm is not None:
-            # fairseq's overrides pass over a field that is younger than the checkpoint.
-            OmegaConf.update(state["cfg"], "task.adaptive_batch_norm", plan.adaptive_batch_norm, force_add=True)
+            overrides["adaptive_batch_norm"] = plan.adaptive_batch_norm
+        contents = contents or read_contents(plan.path)
+        state = {"cfg": OmegaConf.create(contents.config), "model": contents.weights}
+        overwrite_args_by_name(state["cfg"], overrides)
+        if contents.data:
+            state["task_state"] = contents.data
+        if contents.updates is not None:
+            state["optimizer_history"] = [{"num_updates": contents.updates}]
         models, config, self.task = checkpoint_utils.load_model_ensemble_and_task([str(plan.path)], state=state)
         if not isinstance(self.task, SpectrogramFinetuningTask):
             raise InputError(f"--path {plan.path}: is a checkpoint of {config.task._name}; give one of fine-tuning")

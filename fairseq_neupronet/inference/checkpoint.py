@@ -11,20 +11,16 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
-import yaml
 from torch import Tensor
 
 from fairseq_neupronet.audio.recipe import FeatureRecipe
-from fairseq_neupronet.checkpoints.plain import read_plain_checkpoint
+from fairseq_neupronet.checkpoints.contents import read_contents
 from fairseq_neupronet.data.labels import read_classes
 from fairseq_neupronet.data.manifest import read_manifest
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.files import configs_folder
 from fairseq_neupronet.inference.normalization import BandNormalization
 from fairseq_neupronet.profiles.band_statistics import BandStatistics
-from fairseq_neupronet.retired import check_retired
 
-_MODEL, _EXTRACTOR = "NeuProNet", "spectrogram_wav2vec2"
 _TRAINING_WEIGHTS = ("auto_encoder.", "bank.")
 
 
@@ -91,13 +87,13 @@ def read_checkpoint(path: str | Path, recipe=None, data: str | Path | None = Non
         InputError: no such file, damaged, of another kind, trained with an option that this version no longer has; or a
             checkpoint that lacks what is not given here.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; give a checkpoint of fine-tuning, such as checkpoint_best.pt")
-    state = read_plain_checkpoint(path)
-    config = _configuration(state, path)
-    model, task = config["model"], config["task"]
-    known = _known_data(state.get("task_state") or {}, data)
+    contents = read_contents(path)
+    path, model, task = contents.path, contents.config["model"], contents.config["task"]
+    if contents.is_extractor:
+        raise InputError(
+            f"{path}: a pretrained profile extractor, which knows no classes; give a checkpoint of fine-tuning"
+        )
+    known = _known_data(contents.data, data)
     classes = known.get("classes")
     if not classes:
         raise InputError(
@@ -120,7 +116,7 @@ def read_checkpoint(path: str | Path, recipe=None, data: str | Path | None = Non
     return Checkpoint(
         path=path,
         model=_namespace(model | {"grouping": grouping}),
-        weights={name: weight for name, weight in state["model"].items() if not name.startswith(_TRAINING_WEIGHTS)},
+        weights={name: weight for name, weight in contents.weights.items() if not name.startswith(_TRAINING_WEIGHTS)},
         classes=list(classes),
         recipe=_recipe(path, known.get("recipe"), recipe, model["n_mels"]),
         fixed_frames=longest if fixed else None,
@@ -130,36 +126,6 @@ def read_checkpoint(path: str | Path, recipe=None, data: str | Path | None = Non
         bands=_band_normalization(path, task, known.get("band_statistics")),
         adaptive_batch_norm=_adaptive_batch_norm(path, task["adaptive_batch_norm"]),
     )
-
-
-def _configuration(state: dict, path: Path) -> dict:
-    """The sections of the configuration, completed by the defaults of options that are younger than the checkpoint."""
-    config = state.get("cfg")
-    if not isinstance(config, dict) or not isinstance(state.get("model"), dict):
-        raise InputError(
-            f"{path}: not a checkpoint of fairseq, it has no configuration; give the checkpoint_best.pt of a training"
-        )
-    name = (config.get("model") or {}).get("_name")
-    if name == _EXTRACTOR:
-        raise InputError(
-            f"{path}: a pretrained profile extractor, which knows no classes; give a checkpoint of fine-tuning"
-        )
-    if name != _MODEL:
-        raise InputError(
-            f"{path}: a checkpoint of {name or 'an unknown model'}, not of {_MODEL}; an official one "
-            "becomes ours by neupronet convert"
-        )
-    check_retired(config, path)
-    file = configs_folder() / "finetuning" / "options.yaml"
-    defaults = yaml.safe_load(file.read_text(encoding="utf-8"))
-    return {section: _merged(defaults[section], config.get(section) or {}) for section in ("task", "model")}
-
-
-def _merged(defaults: dict, values: dict) -> dict:
-    nested = {
-        name: _merged(value, values.get(name) or {}) for name, value in defaults.items() if isinstance(value, dict)
-    }
-    return defaults | values | nested
 
 
 def _namespace(values: dict) -> SimpleNamespace:

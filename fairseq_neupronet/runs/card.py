@@ -4,21 +4,17 @@ The idea of a card is that of Mitchell et al., "Model cards for model reporting"
 checkpoint holds is read from it; splits and validation figures are added at a training's end, when they are at hand.
 """
 
-import hashlib
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from fairseq_neupronet import __version__
 from fairseq_neupronet.audio.recipe import FeatureRecipe
-from fairseq_neupronet.checkpoints.plain import read_plain_checkpoint
-from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.retired import check_retired
+from fairseq_neupronet.checkpoints.contents import CLASSIFIER, EXTRACTOR, Contents, read_contents
 
 CARD = "MODEL_CARD.md"
 FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "auc")
-_EXTRACTOR = "spectrogram_wav2vec2"
-_OURS = {"NeuProNet": "classifier", _EXTRACTOR: "pretrained profile extractor"}
+_KINDS = {CLASSIFIER: "classifier", EXTRACTOR: "pretrained profile extractor"}
 _SECTIONS = (
     "common",
     "task",
@@ -31,7 +27,6 @@ _SECTIONS = (
     "checkpoint",
 )
 _BUFFERS = (".running_mean", ".running_var", ".num_batches_tracked")  # of batch norm
-_HASHED_AT_ONCE = 1 << 22
 
 PROTOCOLS = """\
 A clip's prediction may use other clips of its profile, so that a figure means nothing without its protocol. `single`:
@@ -79,63 +74,40 @@ def card_of(path: str | Path) -> str:
     Raises:
         InputError: no such file, damaged, or not a checkpoint of ours.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; give a checkpoint, such as checkpoint_best.pt")
-    card = path.with_name(CARD)
+    contents = read_contents(path)
+    card = contents.path.with_name(CARD)
     if card.is_file():
         text = card.read_text(encoding="utf-8", errors="replace")
-        if digest(path) in text:
+        if contents.digest in text:
             return text
-    return write_card(path)
+    return write_card(contents)
 
 
-def digest(path: str | Path) -> str:
-    """SHA-256 of a file."""
-    total = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(_HASHED_AT_ONCE):
-            total.update(block)
-    return total.hexdigest()
-
-
-def write_card(path: str | Path, measured: Measured | None = None) -> str:
-    """The text of a checkpoint's card.
-
-    Raises:
-        InputError: no such file, damaged, or not a checkpoint of ours.
-    """
-    path, measured = Path(path), measured or Measured()
-    state = read_plain_checkpoint(path)
-    data = state.get("task_state") or {}
-    config = {section: (state.get("cfg") or {}).get(section) or {} for section in _SECTIONS}
-    name = config["model"].get("_name")
-    if name not in _OURS:
-        raise InputError(
-            f"{path}: a checkpoint of {name or 'an unknown model'}, not of this plugin; an official one "
-            "becomes ours by neupronet convert"
-        )
-    check_retired(config, path)
+def write_card(contents: Contents, measured: Measured | None = None) -> str:
+    """The text of a checkpoint's card."""
+    measured, data = measured or Measured(), contents.data
+    config = {section: contents.config.get(section) or {} for section in _SECTIONS}
     sections = [
-        _heading(path, state, _OURS[name]),
-        _model(config, state),
+        _heading(contents),
+        _model(config, contents),
         _data(config, data, measured.splits),
         _features(config, data),
-        _training(config, state),
+        _training(config, contents),
     ]
-    if name != _EXTRACTOR:
-        sections += [_figures(config, measured), _limits(config, data), _use(config, path)]
+    if not contents.is_extractor:
+        sections += [_figures(config, measured), _limits(config, data), _use(config, contents.path)]
     return "\n".join(sections)
 
 
 # ---- sections --------------------------------------------------------------------------------------------------------
 
 
-def _heading(path: Path, state: dict, kind: str) -> str:
+def _heading(contents: Contents) -> str:
+    kind = _KINDS[contents.config["model"]["_name"]]
     return (
-        f"# Model card: {path.name}\n\nA {kind} of [NeuProNet](https://doi.org/10.1007/s00521-023-09361-8), made "
-        f"by fairseq-neupronet; card written by version {__version__}.\n\n"
-        f"- {moment(state)}\n- SHA-256 of the file: `{digest(path)}`\n"
+        f"# Model card: {contents.path.name}\n\nA {kind} of [NeuProNet](https://doi.org/10.1007/s00521-023-09361-8), "
+        f"made by fairseq-neupronet; card written by version {__version__}.\n\n"
+        f"- {moment(contents)}\n- SHA-256 of the file: `{contents.digest}`\n"
     )
 
 
@@ -145,24 +117,21 @@ def hears_profiles(config: dict) -> bool:
     return bool(pools or task.get("profile_normalize") or task.get("adaptive_batch_norm") is not None)
 
 
-def moment(state: dict) -> str:
+def moment(contents: Contents) -> str:
     """When in its training a checkpoint was saved: epoch and update."""
-    history, iterator = state.get("optimizer_history"), (state.get("extra_state") or {}).get("train_iterator")
-    update = history[-1].get("num_updates", "unknown") if history else "unknown"
-    # The iterator of a finished epoch stands at the beginning of the next one.
-    epoch = iterator["epoch"] - (iterator["iterations_in_epoch"] == 0) if iterator else "unknown"
-    return f"epoch {epoch}, update {update}"
+    epoch, updates = ("unknown" if number is None else number for number in (contents.epoch, contents.updates))
+    return f"epoch {epoch}, update {updates}"
 
 
-def _model(config: dict, state: dict) -> str:
+def _model(config: dict, contents: Contents) -> str:
     model = config["model"]
     n_parameters = sum(
         weight.numel()
-        for name, weight in state["model"].items()
+        for name, weight in contents.weights.items()
         if not (name.startswith("bank.") or name.endswith(_BUFFERS))
     )
     rows = {"parameters": f"{n_parameters:,}"}
-    if model["_name"] == _EXTRACTOR:
+    if contents.is_extractor:
         rows |= {name: model.get(name) for name in ("conv_feature_layers", "encoder_layers", "encoder_embed_dim")}
     else:
         rows |= {"backbone": model.get("backbone"), "embedding width": model.get("decoder_embed_dim")}
@@ -217,7 +186,7 @@ def _features(config: dict, data: dict) -> str:
     return "## Features\n\n" + _table(("", ""), rows.items())
 
 
-def _training(config: dict, state: dict) -> str:
+def _training(config: dict, contents: Contents) -> str:
     optimization, optimizer = config["optimization"], config["optimizer"]
     criterion, task, dataset = config["criterion"], config["task"], config["dataset"]
     rows = {
@@ -237,9 +206,9 @@ def _training(config: dict, state: dict) -> str:
     if criterion.get("label_smoothing"):
         rows["label smoothing"] = criterion["label_smoothing"]
     rows["augmentation and batches"] = ", ".join(augmented) or "plain"
-    best = (state.get("extra_state") or {}).get("best")
     chosen_by = f"{config['checkpoint'].get('best_checkpoint_metric')} on {_first_subset(dataset)}"
-    rows["checkpoint chosen by"] = f"{chosen_by}, best {best:.4f}" if isinstance(best, float) else chosen_by
+    best = "" if contents.best is None else f", best {contents.best:.4f}"
+    rows["checkpoint chosen by"] = chosen_by + best
     return "## Training\n\n" + _table(("", ""), rows.items())
 
 

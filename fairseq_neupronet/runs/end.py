@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fairseq_neupronet.checkpoints.plain import read_plain_checkpoint
+from fairseq_neupronet.checkpoints.contents import Contents, read_contents
 from fairseq_neupronet.data.labels import read_labels
 from fairseq_neupronet.data.manifest import read_manifest
 from fairseq_neupronet.errors import InputError
@@ -42,16 +42,15 @@ def finish(config, folder: Path) -> list[str]:
     if best is None:
         return ["no checkpoint was kept"]
     card = checkpoints / CARD
-    _write(card, write_card(best))  # should measuring fail, there is a card without figures
-    measured, is_extractor = None, config["task"]["_name"] != "spectrogram_finetuning"
-    if not is_extractor and not config["dataset"]["disable_validation"]:
-        measured = _measure(config, best)
-        _write(card, write_card(best, measured))
-    metric, state = config["checkpoint"]["best_checkpoint_metric"], read_plain_checkpoint(best)
-    figure = state["extra_state"].get("best")
-    chosen = f", {metric} {figure:.4f}" if isinstance(figure, float) else ""
+    contents, measured = read_contents(best), None
+    _write(card, write_card(contents))  # should measuring fail, there is a card without figures
+    if not contents.is_extractor and not config["dataset"]["disable_validation"]:
+        measured = _measure(config, contents)
+        _write(card, write_card(contents, measured))
+    metric = config["checkpoint"]["best_checkpoint_metric"]
+    chosen = "" if contents.best is None else f", {metric} {contents.best:.4f}"
     lines = [
-        f"model: {_shown(best)} ({moment(state)}{chosen})",
+        f"model: {_shown(best)} ({moment(contents)}{chosen})",
         f"card: {_shown(card)}",
         f"figures of each epoch: {_shown(checkpoints / LOG)}",
     ]
@@ -60,7 +59,7 @@ def finish(config, folder: Path) -> list[str]:
         lines.append(f"TensorBoard: tensorboard --logdir {_shown(tensorboard)}")
     elif not can_log():
         lines.append("no TensorBoard logs: it is not installed (pip install tensorboard)")
-    if is_extractor:
+    if contents.is_extractor:
         return [*lines, f"next: fairseq-hydra-train … model.profile_extractor_path={_shown(best)}"]
     return [*(_figure_lines(measured) if measured else []), *lines, *_next_commands(config, folder, best)]
 
@@ -70,14 +69,14 @@ def _write(card: Path, text: str) -> None:
         file.write(text)
 
 
-def _measure(config, best: Path) -> Measured:
+def _measure(config, contents: Contents) -> Measured:
     task, subset = config["task"], config["dataset"]["valid_subset"].split(",")[0]
     with _quiet():
         session = Session(
             Plan(
-                path=best,
+                path=contents.path,
                 data=Path(task["data"]),
-                out=best.parent,
+                out=contents.path.parent,
                 subsets=(subset,),
                 protocols=(),
                 seed=None,
@@ -87,7 +86,8 @@ def _measure(config, best: Path) -> Measured:
                 embeddings=False,
                 controls=False,
                 user_dir=None,
-            )
+            ),
+            contents,
         )
         session.begin(subset)
         names = ["single", _ENROLLED, "full"] if session.uses_profiles else ["single"]

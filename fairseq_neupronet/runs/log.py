@@ -17,6 +17,7 @@ from fairseq.logging import metrics
 from fairseq_neupronet.audio.recipe import FeatureRecipe
 from fairseq_neupronet.files import atomic_file
 from fairseq_neupronet.runs import pictures as validation_pictures
+from fairseq_neupronet.trainer.patches import follow_updates
 from fairseq_neupronet.trainer.processes import is_master
 
 logger = logging.getLogger(__name__)
@@ -26,18 +27,28 @@ _PLACE = ("epoch", "updates")
 _pictures = validation_pictures.PacedPictures()
 
 
+def begin() -> None:
+    """Follow the training of this process, be it the one that the command started or one that fairseq did."""
+    # Once the package is imported, fairseq's own import of common.user_dir registers nothing.
+    import fairseq_neupronet.tasks  # noqa: F401
+
+    follow_updates(follow, finish)
+
+
 def follow(config, trainer, task, epoch: int, end_of_epoch: bool) -> None:
     """Log an update: nothing, unless an epoch has ended or a subset was validated.
 
     Args:
         config, trainer: fairseq's.
-        task: one of ours; its validations are taken up.
+        task: its validations are written; a task that is not of this package has none.
         epoch: from 1.
         end_of_epoch: whether it is the epoch's last.
 
     Raises:
         InputError: the log cannot be written.
     """
+    if not hasattr(task, "validations"):
+        return
     validations, task.validations = task.validations, {}
     if not is_master() or not (validations or end_of_epoch):
         return

@@ -110,10 +110,12 @@ class TrainingRun(Callback):
             config.hydra.overrides.hydra += [f"++common.{name}='{place}'" for name, place in places]
 
     def on_job_start(self, config: DictConfig, **kwargs) -> None:
+        from fairseq_neupronet.runs import log
         from fairseq_neupronet.trainer import stop_signals
-        from fairseq_neupronet.trainer.patches import patch_fairseq, skip_training
+        from fairseq_neupronet.trainer.patches import patch_fairseq, prepare_each_process, skip_training
 
         patch_fairseq()
+        prepare_each_process(log.begin)
         folder = Path(HydraConfig.get().runtime.output_dir)
         record = folder / "training.json"
         earlier = _read(record) if record.is_file() else None
@@ -231,7 +233,7 @@ def _changed(earlier: dict, now: dict, prefix: str = ""):
 
 def _check_texts(config: DictConfig) -> None:
     """fairseq evaluates some of them, which may come from a yaml that somebody else wrote."""
-    from fairseq_neupronet.conversion.official import check_texts
+    from fairseq_neupronet.checkpoints.texts import check_texts
 
     sections = OmegaConf.masked_copy(config, [name for name in config if name != "hydra"])
     check_texts(OmegaConf.to_container(sections, resolve=True), Path(_SETTINGS))

@@ -14,17 +14,10 @@ from fairseq.tasks import register_task
 from omegaconf import open_dict
 
 from fairseq_neupronet.backbones.wav2vec2.network import ARCHITECTURE_FIELDS
-from fairseq_neupronet.checkpoints.start_weights import (
-    is_pretraining,
-    load_backbone,
-    load_pretraining,
-    read_pretraining,
-    warn_of_other_features,
-)
+from fairseq_neupronet.checkpoints.start_weights import StartWeights
 from fairseq_neupronet.data.dataset import SpectrogramDataset
-from fairseq_neupronet.data.labels import read_classes, read_labels
+from fairseq_neupronet.data.labels import describe_training_data, read_classes, read_labels, read_recordings
 from fairseq_neupronet.data.manifest import Manifest
-from fairseq_neupronet.data.recordings import read_recordings
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.evaluation.metrics import metric_names
 from fairseq_neupronet.networks.adaptive_batch_norm import adapted_to_groups, has_batch_norm
@@ -132,10 +125,7 @@ class SpectrogramFinetuningTask(SpectrogramPretrainingTask):
         return losses + metric_names(len(self.classes), self.normal)
 
     def describe_data(self) -> dict:
-        classes = self.data_classes
-        targets = read_labels(self.folder / "train.label", self.train_manifest, classes, classes)
-        train_clips = np.bincount(targets, minlength=len(classes)).tolist()
-        return super().describe_data() | {"classes": classes, "train_clips": train_clips}
+        return describe_training_data(self.train_manifest, self.cfg.max_sample_size, self.data_classes)
 
     def load_state_dict(self, state_dict: dict) -> None:
         # Class names and counts may be unknown, as fixed_frames; the official code believes the folder at hand.
@@ -216,13 +206,16 @@ class SpectrogramFinetuningTask(SpectrogramPretrainingTask):
             for part, path_field in _STARTS_FROM:
                 cfg[part].n_mels = cfg.n_mels
                 path = cfg.get(path_field)
-                if path and (part == "profile_extractor" or is_pretraining(path, f"model.{path_field}")):
-                    pretrained, _ = read_pretraining(path, f"model.{path_field}")
+                field_name = f"model.{path_field}"
+                if path and (part == "profile_extractor" or self._start.is_checkpoint(path, field_name)):
+                    pretrained = self._start.pretraining(path, field_name).config["model"]
                     for name in ARCHITECTURE_FIELDS:
                         cfg[part][name] = pretrained[name]
 
     def build_model(self, cfg, from_checkpoint: bool = False):
+        start = self._start = StartWeights()
         model = super().build_model(cfg, from_checkpoint)
+        del self._start  # its files take memory
         if self.cfg.adaptive_batch_norm is not None and not has_batch_norm(model.backbone):
             raise InputError(
                 f"task.adaptive_batch_norm={self.cfg.adaptive_batch_norm}: model.backbone={cfg.backbone} has no batch "
@@ -231,12 +224,12 @@ class SpectrogramFinetuningTask(SpectrogramPretrainingTask):
         if from_checkpoint:
             return model
         paths = {f"model.{name}": cfg.get(name) for _, name in _STARTS_FROM}
-        warn_of_other_features(paths, self.data_state["recipe"], self.cfg.normalize)
+        start.warn_of_other_features(paths, self.data_state["recipe"], self.cfg.normalize)
         if model.backbone is not None:
-            load_backbone(model.backbone, cfg)
+            start.load_backbone(model.backbone, cfg)
         if self.cfg.profiling and cfg.profile_extractor_path:
             field_name = "model.profile_extractor_path"
-            load_pretraining(
+            start.load_pretraining(
                 model.profile_extractor.network, cfg.profile_extractor, cfg.profile_extractor_path, field_name
             )
         elif self.cfg.profiling:

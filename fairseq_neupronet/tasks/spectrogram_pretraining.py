@@ -13,6 +13,7 @@ from fairseq_neupronet.audio.recipe import FeatureRecipe
 from fairseq_neupronet.data.augmentation import SpecAugment
 from fairseq_neupronet.data.dataset import SpectrogramDataset
 from fairseq_neupronet.data.frequency_warp import FrequencyWarp
+from fairseq_neupronet.data.labels import describe_training_data
 from fairseq_neupronet.data.manifest import Manifest, read_manifest
 from fairseq_neupronet.data.mixup import Mixup
 from fairseq_neupronet.errors import InputError
@@ -93,15 +94,7 @@ class SpectrogramPretrainingTask(FairseqTask):
 
     def describe_data(self) -> dict:
         """The data state of this folder's training split, read from its files."""
-        manifest = self.train_manifest
-        recipe = FeatureRecipe.read(manifest.root)
-        longest = int(manifest.frames.max())
-        limit = self.cfg.max_sample_size
-        return {
-            "n_mels": manifest.n_mels,
-            "fixed_frames": min(longest, limit) if limit else longest,
-            "recipe": recipe.to_dict() if recipe else None,
-        }
+        return describe_training_data(self.train_manifest, self.cfg.max_sample_size)
 
     @cached_property
     def band_statistics(self) -> BandStatistics:

@@ -3,19 +3,16 @@
 The state is that of fairseq's Adam, name by name, so that a training may change from one to the other.
 """
 
-import ast
 import math
 from collections import defaultdict
 
 import torch
 from fairseq.optim import adam, register_optimizer
-from omegaconf import OmegaConf
 from torch import Tensor
 from torch.optim.adamw import adamw
 
+from fairseq_neupronet.checkpoints.texts import parse_betas
 from fairseq_neupronet.errors import InputError
-
-_LONGEST_BETAS = 100
 
 
 class FusedAdam(torch.optim.Optimizer):
@@ -94,29 +91,6 @@ def _laid_out_as(parameter: Tensor, tensor: Tensor) -> Tensor:
     if tensor.stride() == parameter.stride():
         return tensor
     return torch.empty_like(parameter).copy_(tensor)
-
-
-def parse_betas(betas) -> tuple[float, float]:
-    """Two numbers from 0 to below 1, from a list or from text such as ``(0.9, 0.98)``, which fairseq would evaluate.
-
-    Raises:
-        InputError: anything else.
-    """
-    found = betas
-    if OmegaConf.is_config(betas):
-        found = OmegaConf.to_container(betas)
-    elif isinstance(betas, str) and len(betas) <= _LONGEST_BETAS:
-        try:
-            found = ast.literal_eval(betas)
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            found = None
-    try:
-        first, second = (float(beta) for beta in found)
-    except (TypeError, ValueError):
-        first = second = math.nan
-    if not (0 <= first < 1 and 0 <= second < 1):
-        raise InputError(f"optimizer.adam_betas={betas!r}: two numbers from 0 to below 1 are wanted, as (0.9, 0.98)")
-    return first, second
 
 
 @register_optimizer("fused_adam", dataclass=adam.FairseqAdamConfig)

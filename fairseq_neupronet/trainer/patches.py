@@ -9,6 +9,8 @@ import inspect
 import logging
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 import fairseq
 import torch
@@ -22,9 +24,8 @@ from fairseq.utils import move_to_cpu
 
 from fairseq_neupronet.checkpoints import durable as checkpoint_files
 from fairseq_neupronet.checkpoints.plain import read_plain_checkpoint
-from fairseq_neupronet.conversion.official import check_texts
+from fairseq_neupronet.checkpoints.texts import check_texts
 from fairseq_neupronet.retired import check_retired
-from fairseq_neupronet.runs import log as training_log
 from fairseq_neupronet.trainer import non_finite, stop_signals
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,8 @@ _saved_updates: list[int] = []
 _stopping_at: list[int] = []
 _skipped: list[bool] = []
 _before_saving: list[Callable[[], None]] = []
+_preparations: list[Callable[[], None]] = []
+_followers: dict[Callable, Callable[[], None]] = {}
 
 
 def patch_fairseq() -> None:
@@ -95,12 +98,46 @@ def skip_training() -> None:
     _skipped.append(True)
 
 
+def prepare_each_process(preparation: Callable[[], None]) -> None:
+    """Have a function called in every process of a training before it begins, also in those that fairseq starts.
+
+    Args:
+        preparation: a function of a module, which the processes import.
+    """
+    if preparation not in _preparations:
+        _preparations.append(preparation)
+
+
+def follow_updates(follow: Callable, finish: Callable[[], None]) -> None:
+    """Have functions called in this process while it trains.
+
+    Args:
+        follow: called after every update, and before a checkpoint of it is written, with fairseq's configuration, its
+            trainer, the task, the epoch (from 1) and whether the update is the epoch's last.
+        finish: called after the last update.
+    """
+    _followers[follow] = finish
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A command's main function behind preparations; picklable, as fairseq sends it to the processes that it starts."""
+
+    main: Callable
+    preparations: tuple[Callable[[], None], ...]
+
+    def __call__(self, *arguments, **options):
+        for prepare in self.preparations:
+            prepare()
+        return self.main(*arguments, **options)
+
+
 def _call_main(cfg, main, **kwargs) -> None:
     if _skipped:
         _skipped.clear()
         metrics.reset()  # a sweep would take the figures of its last training for those of this one
     else:
-        _originals["call_main"](cfg, main, **kwargs)
+        _originals["call_main"](cfg, _Prepared(main, tuple(_preparations)) if _preparations else main, **kwargs)
 
 
 def _all_gather_list(data, group=None, max_size=16384) -> list:
@@ -253,13 +290,13 @@ def _check_grad_norms(trainer, grad_norm) -> None:
 
 def _validate_and_save(cfg, trainer, task, epoch_itr, valid_subsets, end_of_epoch):
     """After every update. What is due is done, so that a resumed training has validated what an unbroken one has."""
-    if hasattr(task, "validations"):
-        # A training that is resumed from this update's checkpoint does not log the update again.
-        _before_saving[:] = [lambda: training_log.follow(cfg, trainer, task, epoch_itr.epoch, end_of_epoch)]
+    # A training that is resumed from this update's checkpoint does not follow the update again.
+    _before_saving[:] = [partial(follow, cfg, trainer, task, epoch_itr.epoch, end_of_epoch) for follow in _followers]
     losses, should_stop = _originals["validate_and_save"](cfg, trainer, task, epoch_itr, valid_subsets, end_of_epoch)
     _run_before_saving()
     if should_stop or (end_of_epoch and 0 < cfg.optimization.max_epoch <= epoch_itr.epoch):
-        training_log.finish()
+        for finish in _followers.values():
+            finish()
     if not should_stop and stop_signals.received_by_any(trainer.device):
         updates = trainer.get_num_updates()
         if _saved_updates != [updates]:

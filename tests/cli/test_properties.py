@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from fairseq_neupronet.audio.recipe import FeatureRecipe
 from fairseq_neupronet.backbones.wav2vec2.conv_spec import parse_conv_spec
 from fairseq_neupronet.benchmark.config import read_config
+from fairseq_neupronet.checkpoints.texts import parse_betas
 from fairseq_neupronet.data.labels import read_classes, read_labels
 from fairseq_neupronet.data.manifest import Manifest, read_manifest
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.preparation.tables import read_rows
-from fairseq_neupronet.trainer.fused_adam import parse_betas
 
 pytestmark = pytest.mark.filterwarnings("ignore::SyntaxWarning")  # Python's remarks on a stranger's text
 HOW_MANY = settings(

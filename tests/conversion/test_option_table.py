@@ -24,9 +24,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 import fairseq_neupronet.conversion
 import fairseq_neupronet.tasks  # noqa: F401
+from fairseq_neupronet.checkpoints.texts import leaves
 from fairseq_neupronet.cli import main
 from fairseq_neupronet.conversion import CLASSIFIER, EXTRACTOR, model_config, networks, report, training_config
-from fairseq_neupronet.conversion.official import leaves
 from fairseq_neupronet.conversion.option_table import SECTIONS, find_rows, markdown_table
 from fairseq_neupronet.criterions.neupronet import NeuProNetCriterionConfig
 from fairseq_neupronet.evaluation.metrics import ICBHI_METRICS, METRICS
@@ -127,7 +127,7 @@ def converters_keys() -> dict[str | None, set[str]]:
     for pattern, _ in report._LEFT_OUT:
         for section, names in re.findall(r"(task|model|criterion)\\\.(?:\((?=[\w|]+\)\$))?([\w|]+)\)?\$", pattern):
             named |= {f"{section}.{name}" for name in names.split("|")}
-    for module, found in (("model_config", of_classifier), ("cnn", of_classifier), ("training_config", named)):
+    for module, found in (("model_config", of_classifier), ("shapes", of_classifier), ("training_config", named)):
         text = (Path(fairseq_neupronet.conversion.__file__).parent / f"{module}.py").read_text(encoding="utf-8")
         found |= set(re.findall(r"\b(?:model|task|criterion|checkpoint)\.[a-z]\w+\b(?!\()", text))
         if module == "model_config":

@@ -14,8 +14,8 @@ import soundfile
 
 from fairseq_neupronet.audio.recipe import FeatureRecipe
 from fairseq_neupronet.cli import main
+from fairseq_neupronet.data.labels import read_recordings
 from fairseq_neupronet.data.manifest import read_manifest
-from fairseq_neupronet.data.recordings import read_recordings
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.preparation import extract, prepare
 from fairseq_neupronet.preparation.tables import read_table

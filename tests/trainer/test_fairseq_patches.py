@@ -1,17 +1,22 @@
 """What is replaced in fairseq: only where it is the fairseq that we know; and what a batch draws."""
 
 import logging
+import pickle
+import subprocess
+import sys
 from unittest import mock
 
 import fairseq
 import numpy as np
 import pytest
+import tiny
 import torch
 from fairseq import checkpoint_utils
 from fairseq.file_io import PathManager
 from fairseq.trainer import Trainer
 from fairseq_cli import train as training_command
 
+from fairseq_neupronet.runs import log
 from fairseq_neupronet.trainer import patches as fairseq_patches
 from fairseq_neupronet.trainer.patches import early_stopping_state, patch_fairseq, restore_early_stopping
 from fairseq_neupronet.trainer.randomness import draws_of_batch
@@ -140,6 +145,51 @@ def test_a_training_with_nothing_left_to_do_is_passed_over_once():
         assert not called.called
         fairseq.distributed.utils.call_main("config", "main", more=1)
     called.assert_called_once_with("config", "main", more=1)
+
+
+def test_every_process_of_a_training_is_prepared_also_one_that_fairseq_starts():
+    """A process of fairseq's gets the main function by pickle, and has imported nothing of this package before."""
+    patch_fairseq()
+    called = mock.Mock()
+    with (
+        mock.patch.object(fairseq_patches, "_preparations", []),
+        mock.patch.dict(fairseq_patches._originals, {"call_main": called}),
+    ):
+        for _ in range(2):
+            fairseq_patches.prepare_each_process(log.begin)
+        fairseq.distributed.utils.call_main("config", print)
+    (_, main), _ = called.call_args
+    code = (
+        "import pickle, sys; pickle.load(sys.stdin.buffer)('trained'); "
+        "from fairseq.tasks import TASK_REGISTRY; from fairseq_neupronet.trainer import patches; "
+        "print(len(patches._followers), 'spectrogram_finetuning' in TASK_REGISTRY)"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", code], input=pickle.dumps(main), env=tiny.environment(), capture_output=True, timeout=120
+    )
+    assert finished.stdout.decode().split() == ["trained", "1", "True"], finished.stderr.decode()
+
+
+@pytest.mark.parametrize("end_of_epoch", [False, True])
+def test_an_update_is_followed_before_its_checkpoint_is_written_and_the_training_finished(
+    tmp_path, monkeypatch, end_of_epoch
+):
+    patch_fairseq()
+    path, seen = tmp_path / "checkpoint_last.pt", []
+
+    def save(cfg, trainer, task, epoch_itr, valid_subsets, end_of_epoch):
+        checkpoint_utils.torch_persistent_save({"model": {}}, str(path))
+        return [0.5], False
+
+    def follow(config, trainer, task, epoch, end_of_epoch):
+        seen.append((task, epoch, end_of_epoch, path.exists()))
+
+    monkeypatch.setattr(fairseq_patches, "_followers", {follow: lambda: seen.append("finished")})
+    monkeypatch.setitem(fairseq_patches._originals, "validate_and_save", save)
+    config = mock.Mock(**{"optimization.max_epoch": 3})
+    arguments = config, mock.Mock(), "task", mock.Mock(epoch=3), ["valid"], end_of_epoch
+    assert fairseq_patches._validate_and_save(*arguments) == ([0.5], False)
+    assert seen == [("task", 3, end_of_epoch, False), *["finished"] * end_of_epoch]
 
 
 # ---- what a batch draws --------------------------------------------------------------------------------------------

@@ -9,8 +9,9 @@ from omegaconf import OmegaConf
 from torch import nn
 
 import fairseq_neupronet.tasks  # noqa: F401
+from fairseq_neupronet.checkpoints.texts import parse_betas
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.trainer.fused_adam import FairseqAdam, FusedAdam, parse_betas
+from fairseq_neupronet.trainer.fused_adam import FairseqAdam, FusedAdam
 
 # Large enough to show whether eps stands where fairseq has it.
 OPTIONS = {"lr": 0.05, "betas": (0.9, 0.98), "eps": 1e-2, "weight_decay": 0.3}
