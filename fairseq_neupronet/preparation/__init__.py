@@ -37,10 +37,9 @@ def prepare(
     """
     # numpy is imported when there is work to do, not for the command line's help.
     from fairseq_neupronet.preparation.extract import extract_clips
-    from fairseq_neupronet.preparation.manifests import manifest_paths, write_partition
+    from fairseq_neupronet.preparation.manifests import manifest_paths, summarise, write_partition
     from fairseq_neupronet.preparation.packing import archive_of_each, pack, remove_archives, remove_loose, unpack
     from fairseq_neupronet.preparation.store import FeatureStore, claim
-    from fairseq_neupronet.preparation.summary import summarise
 
     started = time.time_ns()
     out = Path(out)

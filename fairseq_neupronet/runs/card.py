@@ -38,7 +38,7 @@ profile in the split. Under the last two, knowledge of which labels a group usua
 
 @dataclass(frozen=True)
 class Split:
-    """Of the data.
+    """What a split of the data folder holds.
 
     Attributes:
         name: train, valid, test.
@@ -53,7 +53,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Measured:
-    """Known at a training's end only.
+    """What is known at a training's end only.
 
     Attributes:
         splits: of the data folder.
@@ -111,7 +111,7 @@ def _heading(contents: Contents) -> str:
     )
 
 
-def hears_profiles(config: dict) -> bool:
+def depends_on_profiles(config: dict) -> bool:
     """Whether a model's outputs for a clip may depend on the clips of its profile, by its configuration."""
     task, pools = config["task"], config["task"].get("profiling") and config["model"].get("grouping") != "none"
     return bool(pools or task.get("profile_normalize") or task.get("adaptive_batch_norm") is not None)
@@ -138,8 +138,8 @@ def _model(config: dict, contents: Contents) -> str:
         if config["task"].get("profiling"):
             rows |= {name: model[name] for name in ("grouping", "pooling", "fusion", "head") if name in model}
             rows["profile extractor"] = "pretrained" if model.get("profile_extractor_path") else "trained with the rest"
-        elif not hears_profiles(config):
-            rows["profiles"] = "none: each clip is heard alone"
+        elif not depends_on_profiles(config):
+            rows["profiles"] = "none: each clip is classified alone"
     if config["task"].get("profile_normalize"):
         rows["mel bands"] = "normalised over the clips of a profile"
     if config["task"].get("adaptive_batch_norm") is not None:
@@ -240,8 +240,10 @@ def _limits(config: dict, data: dict) -> str:
         "It was trained on the recordings above; other microphones, rooms and groups of people or machines may lower "
         "its figures, and only a test on such sound tells.",
     ]
-    if hears_profiles(config):
-        lines.append("Its profiles are the data's own; a profile without enrolled clips is heard as `single`.")
+    if depends_on_profiles(config):
+        lines.append(
+            "Its profiles are the data's own; a profile without enrolled clips is classified as under `single`."
+        )
     counts = [count for count in data.get("train_clips") or [] if count]
     if counts and max(counts) >= 5 * min(counts):
         lines.append(f"Classes are unequal (from {min(counts)} to {max(counts)} training clips): mind macro figures.")
@@ -250,7 +252,7 @@ def _limits(config: dict, data: dict) -> str:
 
 def _use(config: dict, path: Path) -> str:
     predict = f"neupronet predict --path {path.name} FILE…"
-    if hears_profiles(config):
+    if depends_on_profiles(config):
         predict += f"\nneupronet enrol --path {path.name} --bank BANK.npz --profile NAME RECORDINGS…"
         predict += f"\nneupronet predict --path {path.name} --bank BANK.npz --profile NAME FILE…"
     return f"## Use\n\n```\n{predict}\n```\n"

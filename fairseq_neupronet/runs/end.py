@@ -19,7 +19,7 @@ from fairseq_neupronet.evaluation.plan import Plan
 from fairseq_neupronet.evaluation.session import Session
 from fairseq_neupronet.files import atomic_file, package_folder
 from fairseq_neupronet.profiles.protocols import Protocol
-from fairseq_neupronet.runs.card import CARD, FIGURES, Measured, Split, hears_profiles, moment, write_card
+from fairseq_neupronet.runs.card import CARD, FIGURES, Measured, Split, depends_on_profiles, moment, write_card
 from fairseq_neupronet.runs.log import LOG
 from fairseq_neupronet.runs.pictures import can_log
 
@@ -130,7 +130,7 @@ def _next_commands(config, folder: Path, best: Path) -> list[str]:
     data = Path(config["task"]["data"])
     subsets = ["test", *config["dataset"]["valid_subset"].split(",")]
     subset = next((name for name in subsets if (data / f"{name}.tsv").is_file()), subsets[0])
-    protocols = f"single,{_ENROLLED},full" if hears_profiles(config) else "single"
+    protocols = f"single,{_ENROLLED},full" if depends_on_profiles(config) else "single"
     user_dir = Path(config["common"]["user_dir"])
     own = "" if user_dir.resolve() == package_folder() else f" --user-dir {_shown(user_dir)}"
     return [

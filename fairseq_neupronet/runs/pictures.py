@@ -1,4 +1,4 @@
-"""Pictures of a validation in TensorBoard: the confusion matrix, and the clips that the model hears least right.
+"""Pictures of a validation in TensorBoard: the confusion matrix, and the clips that the model classifies least rightly.
 
 Both are left out where tensorboard or matplotlib is missing (``pip install 'fairseq-neupronet[tensorboard]'``).
 Letters: N clips, K classes, M mel bands, F frames.
@@ -115,8 +115,8 @@ def least_right(probabilities: np.ndarray, target: np.ndarray, n_clips: int = _E
 
 
 def _title(classes: list[str], target: int, probabilities: np.ndarray) -> str:
-    heard = int(probabilities.argmax())
-    return f"{classes[target]} ({probabilities[target]:.2f}),\nheard as {classes[heard]} ({probabilities[heard]:.2f})"
+    found = int(probabilities.argmax())
+    return f"{classes[target]} ({probabilities[target]:.2f}),\ntaken for {classes[found]} ({probabilities[found]:.2f})"
 
 
 def confusion_figure(predicted: np.ndarray, target: np.ndarray, classes: list[str]):

@@ -14,7 +14,7 @@ _PATIENCE = 10.0  # seconds for a thread that neither ends nor fills its queue
 
 
 def wait_for_loader_threads(patience: float = _PATIENCE) -> None:
-    """Wait until every reading thread has ended, or stands still before a full queue, for ``patience`` s at most."""
+    """Wait until every reading thread has ended, or waits before a full queue, for ``patience`` s at most."""
     deadline = time.monotonic() + patience
     for thread in threading.enumerate():
         if isinstance(thread, BackgroundConsumer):

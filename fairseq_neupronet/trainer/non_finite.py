@@ -94,7 +94,7 @@ def _names(task, clips: list[tuple[str, int]]) -> str:
 
 
 def _is_finite_alone(trainer, subset: str, clip: int) -> bool:
-    """Loss and gradients of one clip as evaluation hears it: what a batch shares is left out."""
+    """Loss and gradients of one clip as evaluation receives it: what a batch shares is left out."""
     model, criterion = trainer.get_model(), trainer.get_criterion()
     dataset = trainer.task.dataset(subset).for_evaluation()
     sample, _ = trainer._prepare_sample(dataset.collater([dataset[clip]]))

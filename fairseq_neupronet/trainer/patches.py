@@ -217,7 +217,7 @@ def _load_checkpoint(cfg, trainer, **passthrough_args):
         if inner is not None:
             metrics.load_state_dict({"train_inner": inner})
     if begins_epoch and not cfg.reset_lr_scheduler and extra_state.get("val_loss") is not None:
-        # It is saved before the schedule hears of the epoch's validation.
+        # It is saved before the schedule is told of the epoch's validation.
         trainer.lr_step(epoch_itr.epoch - 1, extra_state["val_loss"])
     return extra_state, epoch_itr
 

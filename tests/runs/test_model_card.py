@@ -13,7 +13,7 @@ import torch
 
 from fairseq_neupronet.cli import main
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.runs.card import CARD, card_of, hears_profiles
+from fairseq_neupronet.runs.card import CARD, card_of, depends_on_profiles
 
 
 def table_row(card: str, first: str) -> list[str]:
@@ -144,7 +144,7 @@ def test_a_card_counts_weights_and_names_every_augmentation(checkpoint, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("task", "grouping", "hears"),
+    ("task", "grouping", "depends"),
     [
         ({}, "in_batch", False),
         ({"profiling": True}, "in_batch", True),
@@ -153,5 +153,5 @@ def test_a_card_counts_weights_and_names_every_augmentation(checkpoint, tmp_path
         ({"adaptive_batch_norm": 0.0}, "in_batch", True),
     ],
 )
-def test_whose_outputs_depend_on_the_profile(task, grouping, hears):
-    assert hears_profiles({"task": task, "model": {"grouping": grouping}}) is hears
+def test_whose_outputs_depend_on_the_profile(task, grouping, depends):
+    assert depends_on_profiles({"task": task, "model": {"grouping": grouping}}) is depends
