@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fairseq_neupronet.errors import InputError
 
-# Imported on first use: the transformer needs fairseq, the others need their own libraries.
+# Imported on first use: most need a library of their own.
 _BUILT_IN = (
     "fairseq_neupronet.backbones.efficientnet",
     "fairseq_neupronet.backbones.resnet",

@@ -4,7 +4,6 @@ import importlib
 import sys
 from pathlib import Path
 
-from fairseq_neupronet.backbones.wav2vec2.encoder import PlainTransformer
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.inference.checkpoint import Checkpoint
 from fairseq_neupronet.networks.adaptive_batch_norm import has_batch_norm
@@ -18,7 +17,7 @@ def load_network(checkpoint: Checkpoint) -> NeuProNet:
     Raises:
         InputError: weights that do not fit the configuration, or an unknown backbone.
     """
-    network = build_network(checkpoint.model, PlainTransformer)
+    network = build_network(checkpoint.model)
     try:
         network.load_state_dict(checkpoint.weights)
     except RuntimeError as error:

@@ -8,9 +8,7 @@ from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.models import BaseFairseqModel, register_model
 from torch import Tensor
 
-from fairseq_neupronet.backbones.wav2vec2.backbone import TransformerBackbone
-from fairseq_neupronet.backbones.wav2vec2.network import Encoded, Randomness
-from fairseq_neupronet.backbones.wav2vec2.transformer_sizes import check_share
+from fairseq_neupronet.backbones.wav2vec2.network import Encoded, Randomness, check_share
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.models.spectrogram_wav2vec2 import SpectrogramWav2Vec2Config
 from fairseq_neupronet.networks.auto_encoder import AutoEncoderLoss
@@ -125,7 +123,7 @@ class NeuProNetModel(NeuProNet, BaseFairseqModel):
     @classmethod
     def build_model(cls, cfg: NeuProNetConfig, task):
         _check_combination(cfg)
-        model = build_network(cfg, TransformerBackbone, cls)
+        model = build_network(cfg, cls)
         fused_width = model.fusion.width if model.fusion else cfg.decoder_embed_dim
         model.auto_encoder = AutoEncoderLoss(cfg.n_mels, fused_width) if cfg.auto_encoder else None
         return model

@@ -1,9 +1,9 @@
 """From a model's configuration to its network, for training by fairseq and for use without it."""
 
 import math
-from collections.abc import Callable
 
-from fairseq_neupronet.backbones.registry import Backbone, build_backbone
+from fairseq_neupronet.backbones.registry import build_backbone
+from fairseq_neupronet.backbones.wav2vec2.backbone import TransformerBackbone
 from fairseq_neupronet.networks.fusion import build_fusion
 from fairseq_neupronet.networks.heads import build_head
 from fairseq_neupronet.networks.neupronet import NeuProNet
@@ -11,16 +11,13 @@ from fairseq_neupronet.networks.pooling import ProfilePooling
 from fairseq_neupronet.networks.profile_bank import ProfileBank
 
 NO_BACKBONE = "none"
-TRANSFORMER = "spectrogram_wav2vec2"
 
 
-def build_network(config, transformer: Callable[..., Backbone], kind: type[NeuProNet] = NeuProNet) -> NeuProNet:
+def build_network(config, kind: type[NeuProNet] = NeuProNet) -> NeuProNet:
     """Build the network that a configuration describes.
 
     Args:
         config: the fields of :class:`~fairseq_neupronet.models.neupronet.NeuProNetConfig`, as attributes.
-        transformer: builds a spectrogram wav2vec 2.0 as :class:`~fairseq_neupronet.backbones.wav2vec2.backbone.
-            TransformerBackbone` is built: that one for training, the plain one for use.
         kind: the class of the network.
 
     Raises:
@@ -28,17 +25,14 @@ def build_network(config, transformer: Callable[..., Backbone], kind: type[NeuPr
     """
     width = config.decoder_embed_dim
 
-    def build_transformer(network_config) -> Backbone:
-        return transformer(network_config, config.n_mels, width, config.final_dropout, config.apply_mask)
-
     backbone = None
-    if config.backbone == TRANSFORMER:
-        backbone = build_transformer(config.transformer)
-    elif config.backbone != NO_BACKBONE:
+    if config.backbone != NO_BACKBONE:
         backbone = build_backbone(config.backbone, config.n_mels, width, config)
     extractor = pooling = fusion = bank = None
     if config.profiling:
-        extractor = build_transformer(config.profile_extractor)
+        extractor = TransformerBackbone(
+            config.profile_extractor, config.n_mels, width, config.final_dropout, config.apply_mask
+        )
         pooling = ProfilePooling(
             str(config.pooling), config.temperature, str(config.cosine_sign), config.normalize_embeddings
         )

@@ -208,10 +208,7 @@ def _run(network: nn.Module, frozen: bool, *inputs: Tensor) -> Tensor:
         return network(*inputs)
     was_training = network.training
     network.eval()
-    # fairseq's encoder draws which layers to drop even where it drops none; such a pass must leave no trace.
-    draws = np.random.get_state()
     with torch.no_grad():
         output = network(*inputs)
-    np.random.set_state(draws)
     network.train(was_training)
     return output

@@ -1,8 +1,8 @@
 """What is drawn in an update depends on (seed, update, batch of the update, worker process) alone.
 
 fairseq seeds torch at the start of every update with seed + update, the same in every process, and numpy once, when a
-training begins; its transformer draws from numpy which layers to drop. So a resumed training would drop others, and
-the processes of one training would all drop and mask alike.
+training begins. So the processes of one training would all mask and drop alike, and a backbone that draws from numpy
+would draw anew in a resumed training.
 """
 
 import contextlib

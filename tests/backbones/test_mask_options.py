@@ -8,6 +8,7 @@ from conversions import converted
 from masks import WIDTH, network, runs
 from omegaconf import OmegaConf
 
+from fairseq_neupronet.backbones.wav2vec2.span_masks import draw_masks
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.models.spectrogram_wav2vec2 import SpectrogramWav2Vec2Config, SpectrogramWav2Vec2Model
 
@@ -28,7 +29,7 @@ STEPS = 60
 
 
 def drawn(n: int = 400, **options) -> tuple[np.ndarray, np.ndarray]:
-    return network(**options).draw_masks(np.full(n, STEPS), STEPS, np.random.default_rng(1))
+    return draw_masks(network(**options).config, np.full(n, STEPS), STEPS, np.random.default_rng(1))
 
 
 def lengths(mask: np.ndarray) -> set[int]:
@@ -80,11 +81,11 @@ def test_without_a_probability_nothing_is_masked():
 def test_channels_masked_before_steps_leave_the_mask_embedding_whole(before, monkeypatch):
     model = network(mask_channel_before=before).eval()
     seen = []
-    monkeypatch.setattr(model.encoder, "forward", lambda x, padding_mask: (seen.append(x.clone()), (x, None))[1])
+    monkeypatch.setattr(model.encoder, "forward", lambda x, padding, rng: (seen.append(x.clone()), x)[1])
     source = torch.rand(3, 8, STEPS)
     padding = torch.zeros(3, STEPS, dtype=torch.bool)
     encoded = model.encode(source, padding, np.random.default_rng(2))
-    spans, channels = model.draw_masks(np.full(3, STEPS), STEPS, np.random.default_rng(2))
+    spans, channels = draw_masks(model.config, np.full(3, STEPS), STEPS, np.random.default_rng(2))
     assert (encoded.masked == spans).all()
     expected = encoded.features.detach().clone()
     for clip in range(3):

@@ -5,7 +5,7 @@ import pytest
 import tiny
 import torch
 
-from fairseq_neupronet.backbones.wav2vec2.network import SpectrogramWav2Vec2
+from fairseq_neupronet.backbones.wav2vec2 import network as spectrogram_wav2vec2
 from fairseq_neupronet.backbones.wav2vec2.span_masks import span_mask
 
 # Without dropout the passes differ by their masks only.
@@ -41,16 +41,14 @@ def trained_step(corpus, **options):
 
 
 def test_with_the_same_masks_loss_and_gradients_are_those_of_two_passes(corpus, monkeypatch):
-    def same_masks(self, steps, n_steps, rng):
+    def same_masks(config, steps, n_steps, rng):
         return span_mask(steps, n_steps, 0.5, 2, 2, np.random.default_rng(3)), None
 
     def same_negatives(*arguments, generator, **options):
         return sample(*arguments, generator=torch.Generator().manual_seed(5), **options)
 
-    from fairseq_neupronet.backbones.wav2vec2 import network as spectrogram_wav2vec2
-
     sample = spectrogram_wav2vec2.sample_negatives
-    monkeypatch.setattr(SpectrogramWav2Vec2, "draw_masks", same_masks)
+    monkeypatch.setattr(spectrogram_wav2vec2, "draw_masks", same_masks)
     monkeypatch.setattr(spectrogram_wav2vec2, "sample_negatives", same_negatives)
     one, two = trained_step(corpus, one_pass=True), trained_step(corpus, one_pass=False)
     assert (one[2], two[2]) == (1, 2)

@@ -28,7 +28,7 @@ TRANSFORMER = {
     "conv_feature_layers": "[(16,3,1,2),(16,3,1,2)]",
     "encoder_layers": 1,
     "encoder_embed_dim": 16,
-    "encoder_layerdrop": 0.0,  # drawn from numpy's global generator: a dropped layer has no gradient
+    "encoder_layerdrop": 0.0,  # a layer that is left out has no gradient
     "encoder_ffn_embed_dim": 32,
     "encoder_attention_heads": 2,
     "conv_pos": 8,

@@ -40,7 +40,8 @@ def test_pretraining(corpus):
     for bfloat16 in (False, True):
         task = tiny.build_task(corpus, "spectrogram_pretraining", profiling=True, bfloat16=bfloat16)
         torch.manual_seed(0)
-        model = tiny.build_extractor(task)[0].eval()
+        # oneDNN's bfloat16 convolution of 16 channels, 2 groups and an even kernel is wrong on some CPUs (torch 2.14).
+        model = tiny.build_extractor(task, conv_pos=7)[0].eval()
         logits = model(**tiny.batches(task, "train", batch_size=12)[0]["net_input"])["logits"]
         assert logits.dtype == torch.float32
         losses.append(logits.log_softmax(1)[:, 0].mean())

@@ -33,8 +33,8 @@ class TransformerBackbone(Backbone):
 
     def encode(self, source: Tensor, padding_mask: Tensor, frames: np.ndarray | None = None) -> Encoded:
         """Steps of clips (B, M, F), masked in training; see :meth:`SpectrogramWav2Vec2.encode`."""
-        rng = Randomness.for_batch(True, source.device).masks if self.masks else None
-        return self.network.encode(source, padding_mask, rng, frames=frames)
+        rng = Randomness.for_batch(True, source.device).masks if self.training else None
+        return self.network.encode(source, padding_mask, rng, frames=frames, masks=self.apply_mask)
 
     def embed(self, encoded: Encoded) -> Tensor:
         """(B, D)."""

@@ -1,8 +1,7 @@
 """Spectrogram wav2vec 2.0: the profile extractor and the transformer backbone.
 
-wav2vec 2.0 (Baevski et al., NeurIPS 2020) over mel bands instead of samples. fairseq gives the transformer
-encoder, its masking embedding and the Gumbel quantiser; the causal convolutions, the span masks from one step up
-and the profile-aware negatives are ours.
+wav2vec 2.0 (Baevski et al., NeurIPS 2020) over mel bands instead of samples, one network for training and for use.
+The convolutions are causal, span masks begin at one step, and negatives know the clips' profiles.
 
 Letters: B clips, M mel bands, F frames, T encoder steps, C encoder width, A anchors (masked steps), N negatives.
 """
@@ -11,18 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from fairseq.models.wav2vec.wav2vec2 import TransformerEncoder, Wav2Vec2Config
-from fairseq.modules import GradMultiply
 from torch import Tensor, nn
 
 from fairseq_neupronet.backbones.wav2vec2.conv_spec import output_lengths, parse_conv_spec
 from fairseq_neupronet.backbones.wav2vec2.convolutions import CausalConvolutions
+from fairseq_neupronet.backbones.wav2vec2.encoder import TransformerEncoder
 from fairseq_neupronet.backbones.wav2vec2.infonce import infonce_logits
 from fairseq_neupronet.backbones.wav2vec2.negatives import Negatives, sample_negatives
-from fairseq_neupronet.backbones.wav2vec2.positional_convolution import PositionalConvolution
 from fairseq_neupronet.backbones.wav2vec2.quantizer import CodebookQuantizer
-from fairseq_neupronet.backbones.wav2vec2.span_masks import channel_mask, span_mask
-from fairseq_neupronet.backbones.wav2vec2.transformer_sizes import check_sizes
+from fairseq_neupronet.backbones.wav2vec2.span_masks import draw_masks
 from fairseq_neupronet.errors import InputError
 
 # What fixes the parameters' names and shapes; the rest of a config may differ between pretraining and use.
@@ -55,7 +51,7 @@ class Encoded:
         x: (B, T, C) contextual steps.
         features: (B, T, C) unmasked convolutional features, the targets of the contrastive task.
         padding: (B, T) bool, True on padding.
-        steps: (B,) unpadded steps, on the host.
+        steps: (B,) unpadded steps, on the host; None where it was not told the frames and masking was off.
         masked: (B, T) bool, the span mask, on the host; None where masking was off.
         features_penalty: () mean square of the convolutional features.
     """
@@ -63,15 +59,20 @@ class Encoded:
     x: Tensor
     features: Tensor
     padding: Tensor
-    steps: np.ndarray
+    steps: np.ndarray | None
     masked: np.ndarray | None
     features_penalty: Tensor
 
 
 @dataclass
 class Randomness:
-    """Where masks and negatives come from: torch's generator in training (which fairseq reseeds at each update, so
-    that a resumed training draws the same), a fixed seed in evaluation, so that validation loss repeats."""
+    """Where draws come from: torch's generator in training (which fairseq reseeds at each update, so that a resumed
+    training draws the same), a fixed seed in evaluation, so that validation loss repeats.
+
+    Attributes:
+        masks: draws masks, and the layers to leave out.
+        negatives: draws negatives; None is torch's own generator.
+    """
 
     masks: np.random.Generator
     negatives: torch.Generator | None
@@ -118,17 +119,10 @@ class SpectrogramWav2Vec2(nn.Module):
         if config.quantize_targets:
             target_dim = config.latent_dim or final_dim
             self.quantizer = CodebookQuantizer(
-                dim=width,
-                num_vars=config.latent_vars,
-                temp=tuple(config.latent_temp),
-                groups=config.latent_groups,
-                combine_groups=False,
-                vq_dim=target_dim,
-                time_first=True,
+                width, config.latent_vars, config.latent_groups, target_dim, tuple(config.latent_temp)
             )
         self.project_q = nn.Linear(target_dim, final_dim)
-        self.encoder = TransformerEncoder(_fairseq_encoder_config(config))
-        self.encoder.pos_conv = PositionalConvolution(self.encoder.pos_conv)
+        self.encoder = TransformerEncoder(config)
         self.final_proj = nn.Linear(width, final_dim)
 
     def set_num_updates(self, num_updates: int) -> None:
@@ -139,50 +133,11 @@ class SpectrogramWav2Vec2(nn.Module):
     def _convolve(self, source: Tensor) -> Tensor:
         """(B, M, F) → features (B, T, C)."""
         scale = self.config.feature_grad_mult
-        if scale > 0:
+        with torch.set_grad_enabled(torch.is_grad_enabled() and scale > 0):
             features = self.feature_extractor(source)
-            if scale != 1.0:
-                features = GradMultiply.apply(features, scale)
-        else:
-            with torch.no_grad():
-                features = self.feature_extractor(source)
-        return features.transpose(1, 2)
-
-    def draw_masks(
-        self, steps: np.ndarray, n_steps: int, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Span mask (B, T) and channel mask (B, C) or None, for clips of ``steps`` (B,) steps."""
-        config = self.config
-        # Without a probability there are no spans, not the least number of them.
-        spans = span_mask(
-            steps,
-            n_steps,
-            config.mask_prob,
-            config.mask_length,
-            min_masks=2 if config.mask_prob else 0,
-            rng=rng,
-            selection=str(config.mask_selection),
-            mask_other=config.mask_other,
-            no_overlap=config.no_mask_overlap,
-            min_space=config.mask_min_space,
-            dropout=config.mask_dropout,
-            equal_counts=config.require_same_masks,
-        )
-        channels = None
-        if config.mask_channel_prob > 0:
-            channels = channel_mask(
-                len(steps),
-                config.encoder_embed_dim,
-                config.mask_channel_prob,
-                config.mask_channel_length,
-                rng=rng,
-                selection=str(config.mask_channel_selection),
-                mask_other=config.mask_channel_other,
-                no_overlap=config.no_mask_channel_overlap,
-                min_space=config.mask_channel_min_space,
-                equal_counts=config.require_same_masks,
-            )
-        return spans, channels
+        if features.requires_grad and scale != 1.0:
+            features.register_hook(lambda gradient: gradient * scale)
+        return features.mT
 
     def encode(
         self,
@@ -191,38 +146,45 @@ class SpectrogramWav2Vec2(nn.Module):
         rng: np.random.Generator | None,
         masked: Tensor | None = None,
         frames: np.ndarray | None = None,
+        masks: bool = True,
     ) -> Encoded:
         """Convolve, mask and encode.
 
         Args:
             source: (B, M, F).
             padding_mask: (B, F) bool.
-            rng: draws the span and channel masks; None leaves the clips whole.
+            rng: draws the span and channel masks and, in training, the layers to leave out; None draws nothing, which
+                leaves the clips whole and all layers in.
             masked: (B, T) bool, a given span mask instead of a drawn one.
             frames: (B,) unpadded frames, where the host knows them: asking a GPU makes it wait.
+            masks: False leaves the clips whole.
         """
-        if frames is None:
+        drawn = masks and masked is None and rng is not None
+        if frames is None and (drawn or masked is not None):
             frames = (~padding_mask).sum(dim=1).cpu().numpy()
         features = self._convolve(source)
         penalty = features.float().pow(2).mean()
-        n_steps = features.shape[1]
-        steps = output_lengths(frames, self.conv_spec)
-        padding = _on(np.arange(n_steps) >= steps[:, None], source.device)
+        n_steps, steps = features.shape[1], None
+        if frames is None:
+            # On the device alone, so that it does not wait, and that a graph of it serves clips of any length.
+            unpadded = output_lengths((~padding_mask).sum(dim=1), self.conv_spec)
+            padding = torch.arange(n_steps, device=source.device) >= unpadded.unsqueeze(1)
+        else:
+            steps = output_lengths(frames, self.conv_spec)
+            padding = _on(np.arange(n_steps) >= steps[:, None], source.device)
         x, unmasked = self.dropout_input(features), self.dropout_features(features)
         spans = channels = None
         if masked is not None:
             spans = masked.cpu().numpy()
-        elif rng is not None:
-            spans, channels = self.draw_masks(steps, n_steps, rng)
+        elif drawn:
+            spans, channels = draw_masks(self.config, steps, n_steps, rng)
         if channels is not None and self.config.mask_channel_before:
             x = x.masked_fill(_on(channels, x.device).unsqueeze(1), 0.0)
         if spans is not None:
             x = torch.where(_on(spans, x.device).unsqueeze(2), self.mask_emb.to(x.dtype), x)
         if channels is not None and not self.config.mask_channel_before:
             x = x.masked_fill(_on(channels, x.device).unsqueeze(1), 0.0)
-        if x.data_ptr() in (features.data_ptr(), unmasked.data_ptr()):
-            x = x.clone()  # the encoder zeroes padding in place
-        x, _ = self.encoder(x, padding_mask=padding if (steps < n_steps).any() else None)
+        x = self.encoder(x, padding if steps is None or (steps < n_steps).any() else None, rng)
         return Encoded(x, unmasked, padding, steps, spans, penalty)
 
     def contrast(
@@ -284,9 +246,8 @@ class SpectrogramWav2Vec2(nn.Module):
         features, codebook = features.flatten(0, 1), {}
         chosen = features[places]
         if self.quantizer is not None:
-            quantized = self.quantizer(chosen.unsqueeze(0))
-            chosen = quantized["x"].squeeze(0)
-            codebook = {key: quantized[key] for key in ("prob_perplexity", "code_perplexity", "num_vars", "temp")}
+            codebook = self.quantizer(chosen)
+            chosen = codebook.pop("x")
         chosen = self.project_q(chosen)
         return chosen.new_zeros(len(features), chosen.shape[-1]).index_copy(0, places, chosen), codebook
 
@@ -295,19 +256,40 @@ def _on(mask: np.ndarray, device: torch.device) -> Tensor:
     return torch.as_tensor(mask).to(device, non_blocking=True)
 
 
-def _fairseq_encoder_config(config) -> Wav2Vec2Config:
-    names = (
-        "encoder_layers",
-        "encoder_embed_dim",
-        "encoder_ffn_embed_dim",
-        "encoder_attention_heads",
-        "activation_fn",
-        "dropout",
-        "attention_dropout",
-        "activation_dropout",
-        "encoder_layerdrop",
-        "layer_norm_first",
-        "conv_pos",
-        "conv_pos_groups",
-    )
-    return Wav2Vec2Config(**{name: getattr(config, name) for name in names})
+_SHARES = (
+    "dropout",
+    "attention_dropout",
+    "activation_dropout",
+    "encoder_layerdrop",
+    "dropout_input",
+    "dropout_features",
+)
+
+
+def check_sizes(config) -> None:
+    """Check a configuration for sizes and shares that torch would refuse in words of its own.
+
+    Raises:
+        InputError: naming the option.
+    """
+    width = ("encoder_embed_dim", config.encoder_embed_dim)
+    parts = [(*width, "encoder_attention_heads"), (*width, "conv_pos_groups")]
+    if config.quantize_targets:
+        latent = "latent_dim" if config.latent_dim else "final_dim" if config.final_dim else "encoder_embed_dim"
+        parts.append((latent, getattr(config, latent), "latent_groups"))
+    for name, size, divisor in parts:
+        number = getattr(config, divisor)
+        if number < 1 or size % number:
+            raise InputError(f"{divisor}={number} does not divide {name}={size}; choose one that does")
+    for name in _SHARES:
+        check_share(name, getattr(config, name))
+
+
+def check_share(name: str, share: float) -> None:
+    """Refuse a probability that is none.
+
+    Raises:
+        InputError: naming it.
+    """
+    if not 0 <= share <= 1:
+        raise InputError(f"{name}={share}: give a number from 0 to 1")

@@ -160,3 +160,49 @@ def channel_mask(batch: int, channels: int, prob: float, length: int, rng: np.ra
         (B, C) bool, True where masked.
     """
     return span_mask(np.full(batch, channels), channels, prob, length, 0, rng, **shape)
+
+
+def draw_masks(
+    config, steps: np.ndarray, n_steps: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Draw the masks of a batch as a ``SpectrogramWav2Vec2Config`` describes them.
+
+    Args:
+        config: its fields, as attributes.
+        steps: (B,) unpadded steps of each clip.
+        n_steps: T.
+        rng: source of all randomness.
+
+    Returns:
+        Span mask (B, T) bool, and channel mask (B, C) bool or None where channels are not masked.
+    """
+    # Without a probability there are no spans, not the least number of them.
+    spans = span_mask(
+        steps,
+        n_steps,
+        config.mask_prob,
+        config.mask_length,
+        min_masks=2 if config.mask_prob else 0,
+        rng=rng,
+        selection=str(config.mask_selection),
+        mask_other=config.mask_other,
+        no_overlap=config.no_mask_overlap,
+        min_space=config.mask_min_space,
+        dropout=config.mask_dropout,
+        equal_counts=config.require_same_masks,
+    )
+    channels = None
+    if config.mask_channel_prob > 0:
+        channels = channel_mask(
+            len(steps),
+            config.encoder_embed_dim,
+            config.mask_channel_prob,
+            config.mask_channel_length,
+            rng=rng,
+            selection=str(config.mask_channel_selection),
+            mask_other=config.mask_channel_other,
+            no_overlap=config.no_mask_channel_overlap,
+            min_space=config.mask_channel_min_space,
+            equal_counts=config.require_same_masks,
+        )
+    return spans, channels
