@@ -94,7 +94,7 @@ def _auc_ovo(probabilities: np.ndarray, targets: np.ndarray) -> float:
 
 
 def macro_f1(confusion: np.ndarray) -> np.ndarray:
-    """Mean F1 of the classes that occur among targets or predictions: (..., K, K) counts to (...), NaN without clips."""
+    """Mean F1 of the classes that occur among targets or predictions, of (..., K, K) counts; NaN without clips."""
     hits = np.diagonal(confusion, axis1=-2, axis2=-1)
     both = confusion.sum(axis=-1) + confusion.sum(axis=-2)
     with np.errstate(invalid="ignore"):
