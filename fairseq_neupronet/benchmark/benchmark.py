@@ -1,15 +1,17 @@
 """A benchmark from its config to its table: what the command line and Hydra's launchers share."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
-from fairseq_neupronet.benchmark.by_profile import write_by_profile
-from fairseq_neupronet.benchmark.cell_folder import CellFolder
-from fairseq_neupronet.benchmark.cells import Cell, chosen, plan_cells
+from fairseq_neupronet.benchmark.by_profile import NAME, ProfileCounts, write_by_profile
+from fairseq_neupronet.benchmark.cell_folder import CellFolder, Settings
+from fairseq_neupronet.benchmark.cells import Cell, chosen, composed, has_data, plan_cells
 from fairseq_neupronet.benchmark.config import read_config
-from fairseq_neupronet.benchmark.recipes import has_data, hours_of, updates_of
-from fairseq_neupronet.benchmark.results import collect
-from fairseq_neupronet.benchmark.runner import Settings
+from fairseq_neupronet.benchmark.results import collect, read_table
+from fairseq_neupronet.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -84,18 +86,19 @@ class Benchmark:
         return self.settings.out / "results.csv"
 
     def collect(self) -> int:
-        """Write ``results.csv`` and ``by_profile.csv`` of every finished cell of the whole table.
+        """Write ``results.csv`` and ``by_profile.csv.gz`` of every finished cell of the whole table.
 
         Returns:
             The number of rows of the former.
         """
         while True:
             folders = self._finished_folders()
-            rows = collect(folders, self.results)
-            write_by_profile(self.results, rows)
+            n_rows = collect(folders, self.results)
+            counts = ProfileCounts(self.results, from_file=False)
+            write_by_profile(self.results.with_name(NAME), read_table(self.results), counts)
             # Another runner may have finished a cell and collected meanwhile, whose tables these have just replaced.
             if [folder.path for folder in self._finished_folders()] == [folder.path for folder in folders]:
-                return len(rows)
+                return n_rows
 
     def _finished_folders(self) -> list[CellFolder]:
         folders = [self.settings.folder(cell) for cell in self.all_cells if cell.stage == "finetuning"]
@@ -140,6 +143,78 @@ class Benchmark:
             if seconds:
                 measured["/".join(row)] = sum(seconds) / len(seconds)
         return measured
+
+
+@lru_cache(maxsize=256)
+def _train_clips(folder: str) -> int:
+    with open(Path(folder) / "train.tsv", "rb") as file:
+        return sum(1 for line in file if line.strip()) - 1
+
+
+def updates_of(cell: Cell) -> tuple[int | None, int | None]:
+    """Updates that the schedule has at most, and the clips that it trains on in them (an early stop aside).
+
+    Batches of whole profiles may be smaller than ``dataset.batch_size``; that is not foreseen here.
+
+    Returns:
+        Both; None for what cannot be told where batches are of ``dataset.max_tokens`` instead of so many clips.
+
+    Raises:
+        InputError: batches of no clip.
+    """
+    config = composed(cell)
+    optimization, batch = config["optimization"], config["dataset"]["batch_size"]
+    most = [int(optimization.get(f"max_{unit}") or 0) or math.inf for unit in ("update", "epoch")]
+    if batch is None:
+        return None if most[0] == math.inf else int(most[0]), None
+    if int(batch) < 1:
+        raise InputError(
+            f"{cell.name}: dataset.batch_size={batch} leaves no clip in a batch; give a whole number from 1 up"
+        )
+    return _schedule(
+        math.ceil(_train_clips(cell.data) / int(batch)),
+        _train_clips(cell.data),
+        optimization.get("update_freq") or [1],
+        *most,
+    )
+
+
+def _schedule(
+    batches: int, n_clips: int, frequencies: list, most_updates: float, most_epochs: float
+) -> tuple[int, int]:
+    """Updates and clips of epochs of so many batches, of which ``frequencies[epoch]`` make an update."""
+    if most_updates == most_epochs == math.inf:
+        return 0, 0
+    updates, clips, epoch = 0, 0.0, 0
+    while updates < most_updates and epoch < most_epochs:
+        per_epoch = math.ceil(batches / int(frequencies[min(epoch, len(frequencies) - 1)]))
+        # The last frequency is that of all epochs to come.
+        n_epochs = 1 if epoch < len(frequencies) - 1 else most_epochs - epoch
+        done = min(per_epoch * n_epochs, most_updates - updates)
+        updates, clips, epoch = updates + done, clips + done * n_clips / per_epoch, epoch + n_epochs
+    return int(updates), round(clips)
+
+
+def hours_of(cells: Sequence[Cell], seconds: dict[str, float]) -> float | None:
+    """Expected hours of the cells one after the other, from what like cells took or from ``ms_per_clip``.
+
+    Args:
+        cells: those to run.
+        seconds: ``dataset/variant`` → mean seconds of the finished cells.
+
+    Returns:
+        None where a cell has neither.
+    """
+    total = 0.0
+    for cell in cells:
+        measured = seconds.get(f"{cell.dataset}/{cell.variant}")
+        if measured is None:
+            clips = updates_of(cell)[1]
+            if cell.ms_per_clip is None or clips is None:
+                return None
+            measured = clips * cell.ms_per_clip / 1000
+        total += measured
+    return total / 3600
 
 
 def _by_row(cells: list[Cell]) -> dict[tuple[str, str], list[Cell]]:

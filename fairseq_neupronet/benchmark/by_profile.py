@@ -1,102 +1,242 @@
-"""``by_profile.csv`` beside a ``results.csv``: how many clips of each profile every cell predicts right.
+"""How many clips of each profile a training predicts as what: all that the paired tests need of it.
 
-It is small where predictions are not, and all that the paired test of accuracy needs.
+The counts of a cell come from its ``predictions.tsv``. ``by_profile.csv.gz`` beside a table holds those of all cells
+and takes their place where the cells are not there. Its columns ``target`` and ``prediction`` are empty where only
+right and wrong were counted, which an accuracy needs; an older ``by_profile.csv`` has neither column.
+
+Letters: P profiles, S trainings (a fold and a seed each), K classes.
 """
 
 import csv
-from collections import Counter
-from collections.abc import Sequence
+import gzip
+import io
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from fairseq_neupronet.benchmark.predictions import scored
-from fairseq_neupronet.benchmark.results import read_rows
+from fairseq_neupronet.benchmark.results import KEY, Key, Row, Training, read_rows
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.files import atomic_file
 
-NAME = "by_profile.csv"
-_PLACE = ("dataset", "variant", "subset", "protocol", "fold", "seed")
-_COLUMNS = (*_PLACE, "profile", "clips", "correct")
+NAME = "by_profile.csv.gz"
+_OLDER = "by_profile.csv"
+_PLACE = (*KEY, "fold", "seed")
+_COUNTED = ("clips", "correct")
+_CLASSES = ("target", "prediction")
 
-Key = tuple[str, str, str, str]
-Places = Sequence[tuple[str, str]]
+Counts = dict[str, dict[tuple[str, str], tuple[int, int]]]
+"""Of a training: profile → (target, prediction) → clips, and how many of them are right."""
 
 
-def write_by_profile(results: Path, table: Sequence[dict[str, str]]) -> None:
-    """Count the predictions in the cells beside ``results``; rows of its ``table`` without predictions are left out."""
-    rows = []
-    for place in dict.fromkeys(tuple(row[name] for name in _PLACE) for row in table):
-        found = scored(results.parent / "cells", place[:4], [place[4:]])
-        if found is not None:
-            names, codes = np.unique(found.profile, return_inverse=True)
-            correct, clips = np.bincount(codes, weights=found.correct), np.bincount(codes)
-            rows += [(*place, *row) for row in zip(names, clips, correct.astype(int), strict=True)]
-    with atomic_file(results.with_name(NAME)) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(_COLUMNS)
-        writer.writerows(rows)
+def evaluation_folder(cells: Path, key: Key, training: Training) -> Path:
+    """Where a cell keeps the evaluation of a row of the table; ``variant+control`` is of the variant's cell.
+
+    Args:
+        cells: the folder ``cells`` of a benchmark.
+        key: data set, variant, subset, protocol.
+        training: fold and seed.
+    """
+    dataset, variant, subset, protocol = key
+    model, _, control = variant.partition("+")
+    folder = cells / dataset / model / f"fold-{training[0]}" / f"seed-{training[1]}" / "evaluation" / subset
+    return folder / (f"{protocol}+{control}" if control else protocol)
+
+
+def count_predictions(path: Path, fold: str) -> Counts:
+    """Count a ``predictions.tsv``.
+
+    Args:
+        path: the table.
+        fold: of the cell; a clip that has no profile is one by itself, named by its fold and path.
+
+    Raises:
+        InputError: not a table of predictions.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except ValueError as error:
+        raise InputError(f"{path}: is not UTF-8 text ({error}); run the cell again") from None
+    lines = lines[:-1] if not lines[-1] else lines
+    if not lines or not lines[0].startswith("path\tprofile\ttarget\tprediction"):
+        raise InputError(f"{path}: is no predictions.tsv; run the cell again")
+    counts: Counts = {}
+    for number, line in enumerate(lines[1:], start=2):
+        fields = line.split("\t", 4)
+        if len(fields) < 4:
+            raise InputError(f"{path}:{number}: has {len(fields)} fields of at least 4; run the cell again")
+        clip, profile, target, prediction = fields[:4]
+        # Profiles are clusters over folds too: some recordings of UrbanSound8K lie in two.
+        _add(counts, profile or f"\t{fold}\t{clip}", (target, prediction), 1, int(target == prediction))
+    return counts
+
+
+def _add(counts: Counts, profile: str, classes: tuple[str, str], clips: int, correct: int) -> None:
+    by_class = counts.setdefault(profile, {})
+    before = by_class.get(classes, (0, 0))
+    by_class[classes] = before[0] + clips, before[1] + correct
+
+
+def _clips(by_class: dict) -> int:
+    return sum(clips for clips, _ in by_class.values())
 
 
 class ProfileCounts:
-    """The counts of a ``by_profile.csv``: for each row of the table and (fold, seed), profile → (clips, correct)."""
+    """The counts of all trainings of a table.
 
-    def __init__(self, counts: dict[Key, dict[tuple[str, str], dict[str, tuple[int, int]]]]):
-        self._counts = counts
+    Args:
+        table: ``results.csv`` or ``summary.csv``.
+        from_file: whether to use ``by_profile.csv.gz`` where a cell has no predictions.
 
-    @classmethod
-    def beside(cls, results: Path) -> "ProfileCounts":
-        """Read the counts beside a ``results.csv``; none where there is no such file.
+    Raises:
+        InputError: that file is damaged. The methods raise it for damaged predictions.
+    """
 
-        Raises:
-            InputError: the file is damaged.
-        """
-        path, counts = results.with_name(NAME), {}
-        for number, row in enumerate(read_rows(path, set(_COLUMNS)) if path.exists() else (), start=2):
-            place = tuple(row[name] for name in _PLACE)
+    def __init__(self, table: Path, from_file: bool = True):
+        self._cells = table.parent / "cells"
+        self._counts: dict[tuple[Key, Training], Counts | None] = {}
+        self._stored: dict[Key, dict[Training, Counts]] = {}
+        found = [path for path in (table.with_name(NAME), table.with_name(_OLDER)) if path.is_file()]
+        if from_file and found:
+            self._read(found[0])
+
+    def _read(self, path: Path) -> None:
+        for number, row in enumerate(read_rows(path, {*_PLACE, "profile", *_COUNTED}), start=2):
             if not (row["clips"].isdecimal() and row["correct"].isdecimal()):
                 raise InputError(
                     f"{path}:{number}: clips and correct have to be whole numbers; run the benchmark again"
                 )
-            by_profile = counts.setdefault(place[:4], {}).setdefault(place[4:], {})
-            by_profile[row["profile"]] = int(row["clips"]), int(row["correct"])
-        return cls(counts)
+            *key, fold, seed = (row[name] for name in _PLACE)
+            counts = self._stored.setdefault(tuple(key), {}).setdefault((fold, seed), {})
+            classes = tuple(row.get(name, "") for name in _CLASSES)
+            _add(counts, row["profile"], classes, int(row["clips"]), int(row["correct"]))
 
-    def differences(self, key: Key, places: Places, other: Key, other_places: Places):
-        """What one row of the table has right more than another, the seeds of each averaged first.
+    def stored(self, key: Key) -> list[Training]:
+        """The trainings of a row that the file has counts of."""
+        return list(self._stored.get(key, ()))
+
+    def of(self, key: Key, training: Training) -> Counts | None:
+        """The counts of one training in a row of the table; None where there are none."""
+        if (key, training) not in self._counts:
+            path = evaluation_folder(self._cells, key, training) / "predictions.tsv"
+            self._counts[key, training] = (
+                count_predictions(path, training[0]) if path.is_file() else self._stored.get(key, {}).get(training)
+            )
+        return self._counts[key, training]
+
+    def counted(self, row: Row) -> dict[Training, Counts]:
+        """The counts of a row's trainings, of those that have any."""
+        found = {training: self.of(row.key, training) for training in row.trainings}
+        return {training: counts for training, counts in found.items() if counts is not None}
+
+    def sums(self, row: Row) -> tuple[np.ndarray, np.ndarray] | None:
+        """How many clips of each profile are right, the mean over seeds, and how many there are: (P,) and (P,).
+
+        None where a fold was not counted, or its seeds were not given the same clips.
+        """
+        averaged = self._averaged(row)
+        return None if averaged is None else _by_profile({at: (n, right) for at, (n, right) in averaged.items()})
+
+    def differences(self, row: Row, other: Row) -> tuple[np.ndarray, np.ndarray] | None:
+        """What a row has right more than another by profile, (P,), and the clips, (P,); seeds are averaged first.
+
+        A profile's clips in a fold are paired where both were given as many of them. None where none are, and where
+        :meth:`sums` would be None.
+        """
+        ours, theirs = self._averaged(row), self._averaged(other)
+        if ours is None or theirs is None:
+            return None
+        paired = {
+            at: (n, right - theirs[at][1]) for at, (n, right) in ours.items() if at in theirs and theirs[at][0] == n
+        }
+        return _by_profile(paired) if paired else None
+
+    def _averaged(self, row: Row) -> dict[tuple[str, str], tuple[int, float]] | None:
+        """(Fold, profile) → clips, and the mean over the fold's counted seeds of how many are right."""
+        by_fold: dict[str, list[Counts]] = {}
+        for (fold, _), counts in self.counted(row).items():
+            by_fold.setdefault(fold, []).append(counts)
+        if by_fold.keys() != {fold for fold, _ in row.trainings}:
+            return None
+        averaged = {}
+        for fold, seeds in by_fold.items():
+            clips = [{profile: _clips(by_class) for profile, by_class in counts.items()} for counts in seeds]
+            if any(found != clips[0] for found in clips):
+                return None
+            for profile, n_clips in clips[0].items():
+                right = [sum(correct for _, correct in counts[profile].values()) for counts in seeds]
+                averaged[fold, profile] = n_clips, float(np.mean(right))
+        return averaged
+
+    def confusions(self, row: Row, other: Row) -> tuple[np.ndarray, np.ndarray, list[str]] | None:
+        """Confusion counts of both rows by profile, in the trainings and for the clips that both have.
 
         Returns:
-            Sums (P,) and numbers of clips (P,) by profile; None where a cell of either was not counted, or they were
-            not given the same clips.
+            (P, S, K, K) twice, and the K classes; None where there is nothing in common, or classes were not counted.
         """
-        ours, theirs = self._averaged(key, places), self._averaged(other, other_places)
-        if (
-            not ours
-            or not theirs
-            or {at: clips for at, (clips, _) in ours.items()} != {at: clips for at, (clips, _) in theirs.items()}
-        ):
+        ours, theirs = self.counted(row), self.counted(other)
+        cells = []  # training, profile, counts of the one, counts of the other
+        for training in sorted(ours.keys() & theirs.keys()):
+            for profile in sorted(ours[training].keys() & theirs[training].keys()):
+                both = ours[training][profile], theirs[training][profile]
+                if _clips(both[0]) == _clips(both[1]):
+                    cells.append((training, profile, both))
+        classes = sorted({name for _, _, both in cells for one in both for pair in one for name in pair})
+        if not cells or "" in classes:
             return None
-        sums, n_clips = {}, {}
-        for (_, profile), (clips, correct) in ours.items():
-            sums[profile] = sums.get(profile, 0.0) + correct
-            n_clips[profile] = n_clips.get(profile, 0) + clips
-        for (_, profile), (_, correct) in theirs.items():
-            sums[profile] -= correct
-        names = sorted(sums)
-        return np.array([sums[name] for name in names]), np.array([n_clips[name] for name in names])
+        place = {name: number for number, name in enumerate(classes)}
+        trainings, profiles = (_numbered(cell[axis] for cell in cells) for axis in (0, 1))
+        counts = np.zeros((2, len(profiles), len(trainings), len(classes), len(classes)))
+        for training, profile, both in cells:
+            for side, by_class in enumerate(both):
+                for (target, prediction), (clips, _) in by_class.items():
+                    counts[side, profiles[profile], trainings[training], place[target], place[prediction]] += clips
+        return counts[0], counts[1], classes
 
-    def _averaged(self, key: Key, places: Places) -> dict[tuple[str, str], tuple[int, float]] | None:
-        """(Fold, profile) → clips and the mean over seeds of how many are right; None where a cell lacks."""
-        by_seed, n_seeds = {}, Counter(fold for fold, _ in places)
-        for fold, seed in places:
-            for profile, counts in self._counts.get(key, {}).get((fold, seed), {}).items():
-                by_seed.setdefault((fold, profile), []).append(counts)
-        complete = {fold for fold, _ in by_seed} == set(n_seeds) and all(
-            len(counts) == n_seeds[fold] and len({clips for clips, _ in counts}) == 1
-            for (fold, _), counts in by_seed.items()
-        )
-        if not complete:
+    def confusion(self, row: Row) -> tuple[np.ndarray, list[str]] | None:
+        """The sum over a row's trainings, (K, K) rows targets, and the classes; None where one has no counts."""
+        counted = self.counted(row)
+        found = [item for counts in counted.values() for by_class in counts.values() for item in by_class.items()]
+        place = _numbered(name for pair, _ in found for name in pair)
+        if len(counted) < len(row.trainings) or not found or "" in place:
             return None
-        return {
-            at: (counts[0][0], float(np.mean([correct for _, correct in counts]))) for at, counts in by_seed.items()
-        }
+        total = np.zeros((len(place), len(place)), np.int64)
+        for (target, prediction), (clips, _) in found:
+            total[place[target], place[prediction]] += clips
+        return total, list(place)
+
+
+def _numbered(names: Iterable) -> dict:
+    return {name: number for number, name in enumerate(sorted(set(names)))}
+
+
+def _by_profile(values: dict[tuple[str, str], tuple[int, float]]) -> tuple[np.ndarray, np.ndarray]:
+    """Sums and clips of each profile, over folds."""
+    place = _numbered(profile for _, profile in values)
+    sums, clips = np.zeros(len(place)), np.zeros(len(place), np.int64)
+    for (_, profile), (n_clips, value) in values.items():
+        sums[place[profile]] += value
+        clips[place[profile]] += n_clips
+    return sums, clips
+
+
+def write_by_profile(path: Path, table: Sequence[Row], counts: ProfileCounts) -> None:
+    """Write the counts of a table's rows, the same bytes for the same counts; trainings without any are left out.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    with (
+        atomic_file(path, "wb") as file,
+        gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed,
+        io.TextIOWrapper(packed, encoding="utf-8", newline="") as text,
+    ):
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow((*_PLACE, "profile", *_CLASSES, *_COUNTED))
+        for row in table:
+            for training, found in counts.counted(row).items():
+                writer.writerows(
+                    (*row.key, *training, profile, *classes, *numbers)
+                    for profile, by_class in sorted(found.items())
+                    for classes, numbers in sorted(by_class.items())
+                )

@@ -1,18 +1,23 @@
-"""A cell's folder: what stands where, whether it is finished, and what a killed attempt left.
+"""A cell's folder: what stands where, whether it is finished, what a killed attempt left, and the cell's commands.
 
 ``log.txt`` (all output), ``config.yaml`` (the composed recipe), ``cell.json`` (digest, state, seconds), ``train/``
 (of fairseq-hydra-train), ``evaluation/`` (of neupronet evaluate), ``results.csv`` (the cell's rows), ``lock`` at work.
 """
 
 import json
+import shlex
 import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import yaml
 
-from fairseq_neupronet.benchmark.cells import Cell
-from fairseq_neupronet.benchmark.recipes import composed
-from fairseq_neupronet.files import atomic_file
+from fairseq_neupronet import __version__
+from fairseq_neupronet.benchmark.cells import Cell, composed, config_hash
+from fairseq_neupronet.files import atomic_file, package_folder
 
 _STATE, _TRAINING = "cell.json", "training.json"
 
@@ -62,9 +67,12 @@ class CellFolder:
         return is_that and (self.best.is_file() or not ended)
 
     def seconds(self) -> float:
-        """What attempts took that were stopped in an orderly way."""
+        """What earlier attempts took; one that was killed, as long as it wrote its log."""
         state = self.state()
-        return 0.0 if state.get("finished") else state.get("seconds", 0.0)
+        if not state or state["finished"]:
+            return 0.0
+        killed = self.log.stat().st_mtime - state["since"] if state.get("since") and self.log.is_file() else 0.0
+        return state["seconds"] + max(0.0, killed)
 
     def clear(self) -> None:
         """Remove all work; the lock stays."""
@@ -78,11 +86,18 @@ class CellFolder:
         self.results.unlink(missing_ok=True)
         shutil.rmtree(self.evaluation, ignore_errors=True)
 
-    def begin(self, digest: str, training: str, version: str, seconds: float = 0.0) -> None:
-        """Write down what the folder is for, and what was spent on it."""
+    def begin(self, digest: str, training: str, version: str, seconds: float, since: float | None) -> None:
+        """Write down what the folder is for.
+
+        Args:
+            digest, training: of :func:`config_hash` and :func:`training_hash`.
+            version: of the code.
+            seconds: spent on it before.
+            since: Unix time at which this attempt began; None as it is stopped, its time being among the seconds.
+        """
         with atomic_file(self.path / "config.yaml") as file:
             yaml.safe_dump(composed(self.cell), file, sort_keys=False)
-        self._write(digest, training, version, seconds, finished=False)
+        self._write(digest, training, version, seconds, finished=False, since=since)
 
     def finish(self, digest: str, training: str, version: str, seconds: float) -> None:
         self._write(digest, training, version, seconds, finished=True)
@@ -93,7 +108,9 @@ class CellFolder:
             if self.cell.stage == "finetuning" or path != self.best:
                 path.unlink()
 
-    def _write(self, digest: str, training: str, version: str, seconds: float, finished: bool) -> None:
+    def _write(
+        self, digest: str, training: str, version: str, seconds: float, finished: bool, since: float | None = None
+    ) -> None:
         cell = self.cell
         state = {
             "config_hash": digest,
@@ -101,6 +118,7 @@ class CellFolder:
             "version": version,
             "finished": finished,
             "seconds": round(seconds, 1),
+            "since": since,
             "cell": cell.name,
             "recipe": cell.recipe,
             "overrides": cell.overrides,
@@ -109,3 +127,99 @@ class CellFolder:
         with atomic_file(self.path / _STATE) as file:
             json.dump(state, file, indent=2)
             file.write("\n")
+
+
+@dataclass
+class Settings:
+    """What all cells of a benchmark share.
+
+    Attributes:
+        out: the benchmark's folder.
+        evaluation: subsets, protocols and options of ``neupronet evaluate``.
+        keep_checkpoints: whether a finished cell keeps its checkpoints.
+        embeddings: the cells whose embeddings are kept.
+        jobs: cells at a time.
+    """
+
+    out: Path
+    evaluation: dict
+    keep_checkpoints: bool = False
+    embeddings: frozenset[Cell] = frozenset()
+    jobs: int = 1
+
+    def folder(self, cell: Cell) -> CellFolder:
+        return CellFolder(self.out, cell)
+
+    def digest(self, cell: Cell) -> str:
+        return config_hash(cell, self.evaluation | {"embeddings": cell in self.embeddings})
+
+
+def training_command(folder: CellFolder, extractor: CellFolder | None) -> list[str]:
+    """``fairseq-hydra-train`` with the cell's recipe, data, seed and folder."""
+    cell = folder.cell
+    command = [
+        _program("fairseq-hydra-train"),
+        "--config-dir",
+        str(cell.recipe_folder),
+        "--config-name",
+        cell.recipe,
+        *cell.overrides,
+        f"task.data={_quoted(Path(cell.data).resolve())}",
+        f"common.seed={cell.seed}",
+        f"hydra.run.dir={_quoted(folder.train.resolve())}",
+    ]
+    if extractor is not None:
+        command.append(f"model.profile_extractor_path={_quoted(extractor.best.resolve())}")
+    return command
+
+
+def evaluation_command(folder: CellFolder, evaluation: dict, embeddings: bool) -> list[str]:
+    """``neupronet evaluate`` of the cell's best checkpoint."""
+    command = [
+        sys.executable,
+        "-m",
+        "fairseq_neupronet",
+        "evaluate",
+        "--path",
+        str(folder.best),
+        "--data",
+        folder.cell.data,
+        "--subset",
+        ",".join(evaluation["subsets"]),
+        "--protocol",
+        ",".join(evaluation["protocols"]),
+        "--out",
+        str(folder.evaluation),
+        *map(str, evaluation["options"]),
+    ]
+    return command + ["--embeddings"] if embeddings else command
+
+
+def printed(command: list[str]) -> str:
+    """As a shell would take it."""
+    return shlex.join([Path(command[0]).name if command[0] != sys.executable else "python", *command[1:]])
+
+
+def _program(name: str) -> str:
+    beside = Path(sys.executable).with_name(name)
+    return str(beside) if beside.exists() else name
+
+
+def _quoted(path: Path) -> str:
+    """In Hydra's grammar, where a path may hold signs that mean something."""
+    text = str(path).replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{text}'"
+
+
+@lru_cache(maxsize=1)
+def version() -> str:
+    """The package's version, and in a checkout its commit, as ``0.1.0+1a2b3c4``."""
+    root = package_folder().parent
+    if not (root / ".git").exists():
+        return __version__
+    command = ["git", "-C", str(root), "rev-parse", "--short=7", "HEAD"]
+    try:
+        commit = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return __version__
+    return f"{__version__}+{commit}"

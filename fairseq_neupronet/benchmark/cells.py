@@ -1,15 +1,27 @@
 """The cells of a benchmark: one training and its evaluation each, or the pretraining of an extractor."""
 
+import contextlib
+import hashlib
+import json
+import logging
 import re
+import warnings
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
 from fairseq_neupronet.benchmark.config import AXES, EXTRACTOR
-from fairseq_neupronet.errors import InputError
+from fairseq_neupronet.errors import InputError, sentence_of
 from fairseq_neupronet.files import configs_folder
 
 _PLACEHOLDER = re.compile(r"\{(fold|seed)(:[^{}]*)?\}")
 _EXTRACTOR_SEED = 1
+_SPLITS = ("train", "valid", "test")
 
 
 @dataclass(frozen=True)
@@ -156,3 +168,112 @@ def chosen(cells: list[Cell], only: dict) -> list[Cell]:
 
 def _as_list(values) -> list:
     return list(values) if isinstance(values, (list, tuple)) else [values]
+
+
+@lru_cache(maxsize=256)
+def _composed(folder: Path, recipe: str, overrides: tuple[str, ...]) -> dict:
+    if not (folder / f"{recipe}.yaml").is_file():
+        known = sorted(path.stem for path in folder.glob("*.yaml") if path.stem != "options")
+        raise InputError(f"{folder}: has no recipe {recipe!r}; known are {', '.join(known) or 'none'}")
+    try:
+        with _as_fairseq(recipe), initialize_config_dir(str(folder), version_base="1.1"):
+            return OmegaConf.to_container(compose(recipe, list(overrides)), enum_to_str=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise InputError(f"recipe {recipe} of {folder} cannot be composed: {sentence_of(error)}") from error
+
+
+@contextlib.contextmanager
+def _as_fairseq(recipe: str):
+    """With all options of fairseq, as fairseq-hydra-train has them, and without Hydra's remarks on how they come in."""
+    loggers = [logging.getLogger(name) for name in ("fairseq", "hydra")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from fairseq.dataclass.initialize import hydra_init
+
+            hydra_init(recipe)
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def composed(cell: Cell) -> dict:
+    """The recipe with the cell's overrides, as fairseq-hydra-train will see it but for data, seed and folders.
+
+    Raises:
+        InputError: no such recipe, or an override that does not fit it.
+    """
+    return _composed(cell.recipe_folder, cell.recipe, cell.overrides)
+
+
+def has_data(folder: str) -> bool:
+    """Whether there is something to train on."""
+    return (Path(folder) / "train.tsv").is_file()
+
+
+@lru_cache(maxsize=256)
+def data_digest(folder: str, subsets: tuple[str, ...] = ()) -> str:
+    """Digest of a data folder's manifests, labels and dictionary; features are known by their names and lengths.
+
+    Args:
+        folder: the data.
+        subsets: those that must be there, beside train.
+
+    Raises:
+        InputError: no such folder, or one without these manifests.
+    """
+    digest = hashlib.sha256()
+    root = Path(folder)
+    kinds = ("tsv", "label", "recording")
+    splits = [*_SPLITS, *(subset for subset in subsets if subset not in _SPLITS)]
+    names = [*(f"{split}.{kind}" for split in splits for kind in kinds), "dict.label.txt"]
+    present = [name for name in names if (root / name).is_file()]
+    if "train.tsv" not in present:
+        raise InputError(f"{root}: holds no train.tsv; prepare the data first (neupronet prepare)")
+    for subset in subsets:
+        if f"{subset}.tsv" not in present:
+            raise InputError(
+                f"{root}: holds no {subset}.tsv, which the benchmark evaluates; correct its subsets, or "
+                "prepare that split too"
+            )
+    for name in present:
+        digest.update(f"{name}\n".encode())
+        content = (root / name).read_bytes()
+        digest.update(_without_root(content) if name.endswith(".tsv") else content)
+    return digest.hexdigest()
+
+
+def _without_root(manifest: bytes) -> bytes:
+    # Line 1 says where the features stand: the same data elsewhere is the same data.
+    return manifest.partition(b"\n")[2]
+
+
+def training_hash(cell: Cell) -> str:
+    """Digest of all that decides what a cell's training ends with, 12 hexadecimal digits."""
+    return _digest(cell, (), None)
+
+
+def config_hash(cell: Cell, evaluation: dict) -> str:
+    """Digest of all that decides a cell's result, 12 hexadecimal digits.
+
+    Args:
+        cell: the cell.
+        evaluation: subsets, protocols and options of the evaluation.
+    """
+    return _digest(cell, tuple(evaluation["subsets"]), evaluation)
+
+
+def _digest(cell: Cell, subsets: tuple[str, ...], evaluation: dict | None) -> str:
+    finetuning = cell.stage == "finetuning"
+    decisive = {
+        "config": composed(cell),
+        "seed": cell.seed,
+        "data": data_digest(cell.data, subsets if finetuning else ()),
+        "evaluation": evaluation if finetuning else None,
+        "extractor": None if cell.extractor is None else training_hash(cell.extractor),
+    }
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True, default=str).encode()).hexdigest()[:12]

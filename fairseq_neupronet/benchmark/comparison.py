@@ -1,4 +1,4 @@
-"""A table's rows summed up: mean and deviation over folds and seeds, and the paired test against a reference."""
+"""A table's rows compared with a reference by a paired test, and printed."""
 
 import math
 from collections.abc import Sequence
@@ -6,47 +6,32 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fairseq_neupronet.benchmark.by_profile import ProfileCounts
-from fairseq_neupronet.benchmark.counted_metrics import compare_counts, counted_metric
-from fairseq_neupronet.benchmark.predictions import paired, profile_counts, scored
-from fairseq_neupronet.benchmark.results import read_rows
-from fairseq_neupronet.benchmark.statistics import Comparison, compare, compare_sums, mean_and_deviation
+from fairseq_neupronet.benchmark.results import SUMMARY_COLUMNS, Row, read_table, summary_row, write_rows
+from fairseq_neupronet.benchmark.statistics import (
+    Comparison,
+    bootstrap_interval,
+    compare_counts,
+    compare_sums,
+    counted_metric,
+)
 
 _TESTED = ("accuracy", "macro_f1", "icbhi_score")
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A variant under a protocol.
+    """A row of a table and its test.
 
     Attributes:
-        dataset, variant, subset, protocol: which.
-        figures: metric → (mean, standard deviation) over folds and seeds; see :func:`mean_and_deviation`.
-        cells: how many of them.
-        comparison: of its tested metric with the reference's; None for the reference, where predictions are missing
-            and where the metric is not defined for these clips and classes.
+        row: the variant under its protocol.
+        comparison: of its tested metric with the reference's; None for the reference itself, where predictions are
+            missing and where the metric is not defined for these clips and classes.
+        n_counted: of how many trainings of the row, or of the reference's where these are fewer, there are counts.
     """
 
-    dataset: str
-    variant: str
-    subset: str
-    protocol: str
-    figures: dict[str, tuple[float, float]]
-    cells: int
+    row: Row
     comparison: Comparison | None
-
-    @property
-    def key(self) -> tuple[str, str, str, str]:
-        """Data set, variant, subset, protocol."""
-        return self.dataset, self.variant, self.subset, self.protocol
-
-
-def places_of(rows: Sequence[dict[str, str]]) -> dict[tuple[str, str, str, str], list[tuple[str, str]]]:
-    """(Data set, variant, subset, protocol) → (fold, seed) of its cells, all in the order of the table."""
-    places = {}
-    for row in rows:
-        key = (row["dataset"], row["variant"], row["subset"], row["protocol"])
-        places.setdefault(key, {})[row["fold"], row["seed"]] = None
-    return {key: list(found) for key, found in places.items()}
+    n_counted: int
 
 
 def compared_metric(metrics: Sequence[str]) -> str:
@@ -54,68 +39,67 @@ def compared_metric(metrics: Sequence[str]) -> str:
     return metrics[0] if metrics and metrics[0] in _TESTED else _TESTED[0]
 
 
-def summaries(results: str | Path, reference: str | None = None, metric: str = _TESTED[0]) -> list[Summary]:
-    """Sum up a ``results.csv``, with the predictions in the cells beside it, or else the counts by profile.
+def summaries(
+    table: Sequence[Row], counts: ProfileCounts, reference: str | None = None, metric: str = _TESTED[0]
+) -> list[Summary]:
+    """Compare every row with the reference's under the same data set, subset and protocol.
 
     Args:
-        results: the table.
-        reference: the variant to compare with, under the same data set, subset and protocol; unset: the first.
+        table: of :func:`read_table`.
+        counts: of its trainings.
+        reference: the variant to compare with; unset: the first.
         metric: of the paired test.
 
     Raises:
-        InputError: the table or a file of predictions is damaged.
+        InputError: a file of predictions is damaged.
     """
-    results = Path(results)
-    rows = read_rows(results)
-    places = places_of(rows)
-    values = {}
-    for row in rows:
-        key = (row["dataset"], row["variant"], row["subset"], row["protocol"])
-        if row["value"] not in ("", "nan", "None"):
-            by_fold = values.setdefault(key, {}).setdefault(row["metric"], {})
-            by_fold.setdefault(row["fold"], []).append(float(row["value"]))
-    reference = reference or (rows[0]["variant"] if rows else None)
-    counts = ProfileCounts.beside(results)
-    return [
-        Summary(
-            *key,
-            figures={metric: mean_and_deviation(found.values()) for metric, found in values.get(key, {}).items()},
-            cells=len(cells),
-            comparison=None
-            if key[1] == reference
-            else _compared(results.parent / "cells", counts, key, reference, places, metric),
-        )
-        for key, cells in places.items()
-    ]
+    reference = reference or (table[0].key[1] if table else None)
+    rows = {row.key: row for row in table}
+    found = []
+    for row in table:
+        other = rows.get((row.key[0], reference, *row.key[2:]))
+        comparison = None if other is None or other is row else _compared(counts, row, other, metric)
+        n_counted = min(len(counts.counted(one)) for one in (row, other or row))
+        found.append(Summary(row, comparison, n_counted))
+    return found
 
 
-def _compared(
-    cells: Path, counts: ProfileCounts, key: tuple[str, str, str, str], reference: str, places: dict, metric: str
-) -> Comparison | None:
-    other = (key[0], reference, *key[2:])
-    if other not in places:
-        return None
-    ours, theirs = scored(cells, key, places[key]), scored(cells, other, places[other])
-    if ours is None or theirs is None:
-        differences = counts.differences(key, places[key], other, places[other]) if metric == "accuracy" else None
+def _compared(counts: ProfileCounts, row: Row, other: Row, metric: str) -> Comparison | None:
+    differences = counts.differences(row, other)
+    if differences is None or metric == "accuracy":
         return None if differences is None else compare_sums(*differences)
-    correct, correct_reference, profile = paired(ours, theirs)
-    if not len(profile):
+    confusions = counts.confusions(row, other)
+    function = None if confusions is None else counted_metric(metric, confusions[2])
+    if function is None:
         return None
-    if metric == "accuracy":
-        return compare(correct, correct_reference, profile)
-    counts, counts_reference, classes, n_clips = profile_counts(ours, theirs)
-    function = counted_metric(metric, classes)
-    if function is None or not counts.size:  # no fold and seed in common
-        return None
-    comparison = compare_counts(counts, counts_reference, function, n_clips)
+    comparison = compare_counts(*confusions[:2], function, int(differences[1].sum()))
     return None if math.isnan(comparison.difference) else comparison
+
+
+def write_summary(path: Path, table: Sequence[Row], counts: ProfileCounts) -> None:
+    """Write ``summary.csv``: a line a variant, protocol, control and metric.
+
+    An accuracy has its 95 % interval of a bootstrap over profiles where every training was counted.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    lines = []
+    for row in table:
+        whole = counts.sums(row) if len(counts.counted(row)) == len(row.trainings) else None
+        for metric in row.figures:
+            interval = ("", "")
+            if metric == "accuracy" and whole is not None and len(whole[0]) > 1:
+                low, high = bootstrap_interval(*whole)
+                interval = f"{low:.4f}", f"{high:.4f}"
+            lines.append(summary_row(row, metric, "" if whole is None else str(whole[1].sum()), interval))
+    write_rows(path, SUMMARY_COLUMNS, lines)
 
 
 def summary_table(found: Sequence[Summary], metrics: Sequence[str], reference: str) -> list[list[str]]:
     """Header and rows of text: figures as mean ± deviation, the difference with interval and p."""
-    named = len({summary.dataset for summary in found}) > 1
-    subsets = len({summary.subset for summary in found}) > 1
+    rows = [summary.row for summary in found]
+    named, subsets = (len({row.key[axis] for row in rows}) > 1 for axis in (0, 2))
     header = [
         *(["data set"] if named else []),
         "variant",
@@ -130,13 +114,14 @@ def summary_table(found: Sequence[Summary], metrics: Sequence[str], reference: s
     ]
     table = [header]
     for summary in found:
+        dataset, variant, subset, protocol = summary.row.key
         row = [
-            *([summary.dataset] if named else []),
-            summary.variant,
-            *([summary.subset] if subsets else []),
-            summary.protocol,
-            *(figure(summary.figures.get(metric)) for metric in metrics),
-            str(summary.cells),
+            *([dataset] if named else []),
+            variant,
+            *([subset] if subsets else []),
+            protocol,
+            *(figure(summary.row.figures.get(metric)) for metric in metrics),
+            str(len(summary.row.trainings)),
         ]
         table.append(row + comparison_fields(summary.comparison))
     return table
@@ -171,7 +156,8 @@ def _short(value: float) -> str:
 
 def summary_lines(results: Path, reference: str, metrics: Sequence[str]) -> list[str]:
     """The table for a terminal, and what its columns mean."""
-    table = summary_table(summaries(results, reference, compared_metric(metrics)), metrics, reference)
+    found = summaries(read_table(results), ProfileCounts(results), reference, compared_metric(metrics))
+    table = summary_table(found, metrics, reference)
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     lines = ["  ".join(field.ljust(width) for field, width in zip(row, widths, strict=True)).rstrip() for row in table]
     return [*lines, *NOTES.splitlines()]

@@ -71,8 +71,7 @@ def run_job(job: Job) -> str:
         InputError: no such cell, its extractor is missing, or it failed.
     """
     from fairseq_neupronet.benchmark.benchmark import Benchmark
-    from fairseq_neupronet.benchmark.progress import Progress
-    from fairseq_neupronet.benchmark.runner import run_cells
+    from fairseq_neupronet.benchmark.runner import Progress, run_cells
 
     GlobalHydra.instance().clear()  # the recipes are composed by a Hydra of their own
     benchmark = Benchmark.load(job.benchmark, job.out, list(job.settings), job.quick, jobs=1)
@@ -85,9 +84,9 @@ def run_job(job: Job) -> str:
             f"cell={job.cell}: {cell.name} starts from {cell.extractor.name}, which is not finished; run "
             f"cell={cells.index(cell.extractor)} first"
         )
-    outcome = run_cells([cell], settings, Progress())
-    if outcome.failed:
-        raise InputError(f"{cell.name}: {outcome.failed[cell]}")
+    tally = run_cells([cell], settings, Progress())
+    if tally.failed:
+        raise InputError(f"{cell.name}: {tally.failed[cell]}")
     return cell.name
 
 

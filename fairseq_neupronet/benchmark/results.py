@@ -1,13 +1,21 @@
-"""``results.csv``: the rows of all finished cells, in the order of the plan."""
+"""The tables of a benchmark: ``results.csv``, a row a training and figure, and ``summary.csv``, their means."""
 
 import csv
-from collections.abc import Iterable
+import gzip
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 from fairseq_neupronet.benchmark.cell_folder import CellFolder
+from fairseq_neupronet.benchmark.statistics import mean_and_deviation
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.files import atomic_file, require_regular
 
+Key = tuple[str, str, str, str]
+Training = tuple[str, str]
+KEY = ("dataset", "variant", "subset", "protocol")
 COLUMNS = (
     "dataset",
     "variant",
@@ -21,7 +29,49 @@ COLUMNS = (
     "version",
     "seconds",
 )
+SUMMARY_COLUMNS = (
+    "dataset",
+    "variant",
+    "control",
+    "subset",
+    "protocol",
+    "metric",
+    "mean",
+    "deviation",
+    "folds",
+    "seeds",
+    "trainings",
+    "clips",
+    "low",
+    "high",
+    "hours",
+    "version",
+    "config",
+)
 _EVALUATED = {"subset", "protocol", "control", "metric", "value"}
+_NUMBERS = {"value": ("", "None"), "seconds": ("",), "mean": (), "deviation": ("",), "hours": ("",)}  # and no number
+
+
+@dataclass
+class Row:
+    """A variant under a protocol.
+
+    Attributes:
+        key: data set, variant (``variant+control`` for a control of its outputs), subset, protocol.
+        trainings: (fold, seed) of each.
+        figures: metric → (mean, standard deviation) over folds and seeds; see :func:`mean_and_deviation`. A metric that
+            is never defined has none.
+        hours: of all trainings with their evaluations.
+        versions: of the code that made them.
+        config: the recipe and its overrides; empty where they are not known.
+    """
+
+    key: Key
+    trainings: list[Training]
+    figures: dict[str, tuple[float, float]]
+    hours: float
+    versions: list[str]
+    config: str = ""
 
 
 def write_cell_rows(folder: CellFolder, digest: str, version: str, seconds: float) -> None:
@@ -44,45 +94,60 @@ def write_cell_rows(folder: CellFolder, digest: str, version: str, seconds: floa
         variant = f"{cell.variant}+{row['control']}" if row["control"] else cell.variant
         figure = {key: row[key] for key in ("subset", "protocol", "metric", "value")}
         rows.append(common | {"variant": variant} | figure)
-    _write(folder.results, rows)
+    write_rows(folder.results, COLUMNS, rows)
 
 
-def collect(folders: Iterable[CellFolder], path: Path) -> list[dict[str, str]]:
-    """Join the rows of cells into one table; returns them."""
+def collect(folders: Iterable[CellFolder], path: Path) -> int:
+    """Join the rows of cells into one table; returns how many there are."""
     rows = [row for folder in folders for row in read_rows(folder.results, set(COLUMNS))]
-    _write(path, rows)
-    return rows
+    write_rows(path, COLUMNS, rows)
+    return len(rows)
 
 
-def read_rows(path: Path, columns: set[str] = frozenset(COLUMNS)) -> list[dict[str, str]]:
-    """Read a table.
+def write_rows(path: Path, columns: Sequence[str], rows: Iterable[dict]) -> None:
+    """Write a table.
 
     Raises:
-        InputError: no such file, or columns are missing.
+        InputError: the file cannot be written.
     """
-    require_regular(path, "a results.csv")
+    with atomic_file(path) as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_rows(path: Path, columns: set[str]) -> list[dict[str, str]]:
+    """Read a table, which is compressed where its name ends in ``.gz``.
+
+    Args:
+        path: the file.
+        columns: those that it must have.
+
+    Raises:
+        InputError: no such file, columns are missing, or a field is no number where there must be one.
+    """
+    require_regular(path, f"a {path.name}")
     try:
-        with open(path, encoding="utf-8", newline="") as file:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)
             lines, rows = [], []
             for row in reader:
                 lines.append(reader.line_num)
                 rows.append(row)
             names = set(reader.fieldnames or ())
+    except (csv.Error, UnicodeDecodeError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{path}: is no table of results ({error}); run the benchmark again") from error
     except OSError as error:
         raise InputError(
             f"{path}: cannot be read ({error.strerror or error}); run the benchmark that writes it"
         ) from error
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: is no table of results ({error}); run the benchmark again") from error
     if missing := sorted(columns - names):
-        raise InputError(f"{path}: has no column {missing[0]!r}; it is not a results.csv of neupronet benchmark")
+        raise InputError(f"{path}: has no column {missing[0]!r}; it is not a {path.name} of neupronet benchmark")
     for number, row in zip(lines, rows, strict=True):
         if None in row or None in row.values():
             raise InputError(f"{path}:{number}: has not as many fields as line 1; run the benchmark again")
-        for column in {"value", "seconds"} & columns:
-            empty = ("", "None") if column == "value" else ("",)
-            if row[column] not in empty and not _is_number(row[column]):
+        for column in _NUMBERS.keys() & columns:
+            if row[column] not in _NUMBERS[column] and not _is_number(row[column]):
                 raise InputError(
                     f"{path}:{number}: {column} is {row[column]!r}, which is no number; run the benchmark again"
                 )
@@ -97,8 +162,68 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _write(path: Path, rows: list[dict]) -> None:
-    with atomic_file(path) as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+def read_table(path: Path, config_of=lambda dataset, variant: "") -> list[Row]:
+    """Read a ``results.csv`` or a ``summary.csv``, each known by its columns, in the order of the file.
+
+    Args:
+        path: the file.
+        config_of: (data set, variant) → what :attr:`Row.config` says, for a ``results.csv``.
+
+    Raises:
+        InputError: it is neither, or damaged.
+    """
+    rows = read_rows(path, set())
+    if rows and {"mean", "trainings"} <= rows[0].keys():
+        return _of_summary(read_rows(path, set(SUMMARY_COLUMNS)))
+    return _of_results(read_rows(path, set(COLUMNS)), config_of)
+
+
+def _of_results(rows: list[dict[str, str]], config_of) -> list[Row]:
+    found: dict[Key, list[dict[str, str]]] = {}
+    for row in rows:
+        found.setdefault(tuple(row[name] for name in KEY), []).append(row)
+    table = []
+    for key, group in found.items():
+        trainings = {(row["fold"], row["seed"]): float(row["seconds"] or 0) for row in group}
+        values: dict[str, dict[str, list[float]]] = {}
+        for row in group:
+            if row["value"] not in ("", "nan", "None"):
+                values.setdefault(row["metric"], {}).setdefault(row["fold"], []).append(float(row["value"]))
+        figures = {metric: mean_and_deviation(by_fold.values()) for metric, by_fold in values.items()}
+        versions = list(dict.fromkeys(row["version"] for row in group))
+        config = config_of(key[0], key[1].partition("+")[0])
+        table.append(Row(key, list(trainings), figures, sum(trainings.values()) / 3600, versions, config))
+    return table
+
+
+def _of_summary(rows: list[dict[str, str]]) -> list[Row]:
+    table: dict[Key, Row] = {}
+    for row in rows:
+        variant = f"{row['variant']}+{row['control']}" if row["control"] else row["variant"]
+        key = row["dataset"], variant, row["subset"], row["protocol"]
+        if key not in table:
+            trainings = [tuple(map(unquote, training.partition(":")[::2])) for training in row["trainings"].split()]
+            table[key] = Row(key, trainings, {}, float(row["hours"] or 0), row["version"].split(), row["config"])
+        table[key].figures[row["metric"]] = float(row["mean"]), float(row["deviation"] or "nan")
+    return list(table.values())
+
+
+def summary_row(row: Row, metric: str, clips: str, interval: tuple[str, str]) -> dict[str, str]:
+    """One line of ``summary.csv``.
+
+    Args:
+        row: of the table.
+        metric: one of its figures.
+        clips: how many were classified in each seed, if that is known.
+        interval: of the figure, if it is known.
+    """
+    variant, _, control = row.key[1].partition("+")
+    mean, deviation = row.figures[metric]
+    folds, seeds = ({training[axis] for training in row.trainings} for axis in (0, 1))
+    fields = (
+        *(row.key[0], variant, control, *row.key[2:], metric),
+        *(f"{mean:.6g}", "" if deviation != deviation else f"{deviation:.4g}"),
+        *(len(folds), len(seeds), " ".join(f"{quote(fold, safe='')}:{seed}" for fold, seed in row.trainings)),
+        *(clips, *interval, f"{row.hours:.3g}", " ".join(row.versions), row.config),
+    )
+    return dict(zip(SUMMARY_COLUMNS, fields, strict=True))

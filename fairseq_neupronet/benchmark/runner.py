@@ -1,54 +1,103 @@
-"""Runs cells, several at a time: each is a training and an evaluation in processes of their own."""
+"""Runs cells, several at a time, and shows how far they are."""
 
-import os
 import shutil
 import signal
-import subprocess
+import sys
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from fairseq_neupronet.benchmark.cell_folder import CellFolder
+from fairseq_neupronet.benchmark.cell_folder import CellFolder, Settings
 from fairseq_neupronet.benchmark.cells import Cell
-from fairseq_neupronet.benchmark.commands import evaluation_command, printed, training_command
-from fairseq_neupronet.benchmark.locks import CellLock, ask_to_end, end_group
-from fairseq_neupronet.benchmark.recipes import config_hash, training_hash
-from fairseq_neupronet.benchmark.results import write_cell_rows
-from fairseq_neupronet.benchmark.versions import version
+from fairseq_neupronet.benchmark.running_cell import CellLock, RunningCell
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.files import sweep_temporaries
+from fairseq_neupronet.training_progress import read_progress
 
 _PAUSE = 0.2  # seconds between two looks at the children
+_EVERY = 0.5  # seconds between two drawings
 
 
-@dataclass
-class Settings:
-    """What all cells of a benchmark share.
+class Progress:
+    """Lines for what happens, and on a terminal a table of the cells at work below them.
 
-    Attributes:
-        out: the benchmark's folder.
-        evaluation: subsets, protocols and options of ``neupronet evaluate``.
-        keep_checkpoints: whether a finished cell keeps its checkpoints.
-        embeddings: the cells whose embeddings are kept.
-        jobs: cells at a time.
+    Args:
+        stream: where to; unset: standard output.
     """
 
-    out: Path
-    evaluation: dict
-    keep_checkpoints: bool = False
-    embeddings: frozenset[Cell] = frozenset()
-    jobs: int = 1
+    def __init__(self, stream=None):
+        self._stream = sys.stdout if stream is None else stream
+        self._live = self._stream.isatty()
+        self._drawn, self._last = 0, 0.0
+        self._total = self._ended = self._failed = 0
 
-    def folder(self, cell: Cell) -> CellFolder:
-        return CellFolder(self.out, cell)
+    def begin(self, waiting: list[Cell], kept: list[Cell]) -> None:
+        self._total = len(waiting)
+        self.say(f"{len(waiting)} cells to run" + (f", {len(kept)} finished before" if kept else ""))
 
-    def digest(self, cell: Cell) -> str:
-        return config_hash(cell, self.evaluation | {"embeddings": cell in self.embeddings})
+    def say(self, line: str) -> None:
+        self._erase()
+        print(f"benchmark: {line}", file=self._stream, flush=True)
+
+    def finished(self, running) -> None:
+        self._ended += 1
+        self.say(f"[{self._ended + self._failed}/{self._total}] {running.cell.name}: done in {_time(running.took)}")
+
+    def kept(self, cell: Cell) -> None:
+        self._ended += 1
+        self.say(f"[{self._ended + self._failed}/{self._total}] {cell.name}: finished meanwhile by another benchmark")
+
+    def failed(self, cell: Cell, reason: str) -> None:
+        self._failed += 1
+        self.say(f"[{self._ended + self._failed}/{self._total}] {cell.name}: FAILED, {reason}")
+
+    def show(self, running: list) -> None:
+        """Redraw the table of the cells at work."""
+        if not self._live or time.monotonic() - self._last < _EVERY:
+            return
+        self._last = time.monotonic()
+        left = self._total - self._ended - self._failed - len(running)
+        lines = [f"{self._ended} done · {len(running)} at work · {self._failed} failed · {left} to go"]
+        width = max((len(one.cell.name) for one in running), default=0)
+        for one in running:
+            spent, newest = _time(one.seconds()), _newest(one)
+            lines.append(f"  {one.cell.name:<{width}}  {one.step:<10}  {spent:>8}  {newest}")
+        columns = shutil.get_terminal_size().columns
+        self._erase()
+        self._stream.write("".join(f"{line[: columns - 1]}\n" for line in lines))
+        self._stream.flush()
+        self._drawn = len(lines)
+
+    def close(self) -> None:
+        self._erase()
+        self._stream.flush()
+
+    def _erase(self) -> None:
+        if self._drawn:
+            self._stream.write(f"\x1b[{self._drawn}F\x1b[J")
+            self._drawn = 0
+
+
+def _newest(cell: RunningCell) -> str:
+    """Epoch, update, time left and last validation, as the training's ``progress.json`` tells them."""
+    progress = read_progress(cell.folder.checkpoints)
+    if cell.step != "training" or progress is None or not progress.update:
+        return ""
+    of = "" if progress.of is None else f"/{progress.of}"
+    found = [f"epoch {progress.epoch} update {progress.update}{of}"]
+    if progress.seconds_left is not None:
+        found.append(f"{_time(progress.seconds_left)} left")
+    if progress.value is not None:
+        found.append(f"validation {progress.metric} {progress.value:.4g}")
+    return ", ".join(found)
+
+
+def _time(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
 @dataclass
-class Outcome:
-    """How a run ended.
+class Tally:
+    """Which cells a run has done, and which not.
 
     Attributes:
         finished: cells that were run to their end.
@@ -61,165 +110,36 @@ class Outcome:
     failed: dict[Cell, str] = field(default_factory=dict)
 
 
-class RunningCell:
-    """One cell at work; :meth:`poll` moves it on.
-
-    Raises:
-        InputError: another benchmark works in its folder.
-    """
-
-    def __init__(self, cell: Cell, settings: Settings, slot: int, say):
-        self.cell, self.slot = cell, slot
-        self.folder = settings.folder(cell)
-        self._settings, self._digest, self._training = settings, settings.digest(cell), training_hash(cell)
-        self._lock = CellLock(self.folder.lock)
-        self._process: subprocess.Popen | None = None
-        self.step, self.took, self._earlier = "", 0.0, 0.0
-        if orphan := self._lock.take():
-            say(f"{cell.name}: {orphan}")
-        try:
-            # By another runner, since the cells were looked at.
-            self.was_finished = self.folder.is_finished(self._digest)
-            if self.was_finished:
-                self._lock.release()
-                return
-            self._prepare(say)
-            self._steps = self._commands()
-            self._start_next()
-        except BaseException:
-            if self._process is not None:
-                end_group(self._process.pid)
-            self._lock.release()
-            raise
-
-    def _prepare(self, say) -> None:
-        folder, name = self.folder, self.cell.name
-        sweep_temporaries(folder.path)
-        stale = folder.is_stale(self._digest)
-        if folder.has_training(self._digest, self._training):
-            say(
-                f"{name}: "
-                + ("its evaluation has changed; the training is kept" if stale else "goes on where it was interrupted")
-            )
-            self._earlier = folder.seconds()
-            folder.clear_evaluation()
-        else:
-            if stale:
-                say(f"{name}: stale, its config or data have changed; it is run again")
-            elif folder.train.exists():
-                say(f"{name}: its training lacks its record or its checkpoint; it is run again")
-            folder.clear()
-        self._note_down()
-
-    def _note_down(self) -> None:
-        self.folder.begin(self._digest, self._training, version(), self._earlier)
-
-    def _commands(self) -> list[tuple[str, list[str]]]:
-        cell, settings = self.cell, self._settings
-        extractor = None if cell.extractor is None else settings.folder(cell.extractor)
-        steps = [("training", training_command(self.folder, extractor))]
-        if cell.stage == "finetuning":
-            embeddings = cell in settings.embeddings
-            steps.append(("evaluating", evaluation_command(self.folder, settings.evaluation, embeddings)))
-        return steps
-
-    def _start_next(self) -> None:
-        self.step, command = self._steps.pop(0)
-        if self.step == "evaluating":
-            shutil.rmtree(self.folder.evaluation, ignore_errors=True)
-        with open(self.folder.log, "a", encoding="utf-8") as log:
-            log.write(f"$ {printed(command)}\n")
-            log.flush()
-            # A session of its own: a Ctrl-C reaches the runner alone, which then ends its children in order.
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                env=_environment(self.slot, self._settings.jobs),
-            )
-        self._lock.set_child(self._process.pid)
-
-    def seconds(self) -> float:
-        """Wall time so far, killed attempts included."""
-        return self._earlier + self._lock.seconds()
-
-    def poll(self) -> str | None:
-        """None while at work, then ``""`` for success or the reason of the failure."""
-        code = self._process.poll()
-        if code is None:
-            return None
-        failure = "" if code == 0 else f"{self.step} ended with exit code {code}; its output is in {self.folder.log}"
-        try:
-            if not failure and self._steps:
-                self._start_next()
-                return None
-            if not failure:
-                failure = self._finish()
-        except InputError as error:
-            failure = str(error)
-        self._leave(finished=not failure)
-        return failure
-
-    def _finish(self) -> str:
-        if not self.folder.best.is_file():
-            return f"training left no {self.folder.best.name}; its output is in {self.folder.log}"
-        self.took = self.seconds()
-        if self.cell.stage == "finetuning":
-            write_cell_rows(self.folder, self._digest, version(), self.took)
-        self.folder.finish(self._digest, self._training, version(), self.took)
-        if not self._settings.keep_checkpoints:
-            self.folder.drop_checkpoints()
-        return ""
-
-    def ask_to_stop(self) -> None:
-        """Let it save; :meth:`stop` waits for it."""
-        ask_to_end(self._process.pid)
-
-    def stop(self) -> None:
-        """End it; the folder stays as one that goes on later."""
-        end_group(self._process.pid)
-        self._process.wait()
-        self._leave(finished=False)
-
-    def _leave(self, finished: bool) -> None:
-        if not finished:
-            self._earlier = self.seconds()
-            self._note_down()
-        self._lock.release()
-
-
-def run_cells(cells: list[Cell], settings: Settings, progress) -> Outcome:
+def run_cells(cells: list[Cell], settings: Settings, progress: Progress) -> Tally:
     """Run what is not finished, ``settings.jobs`` at a time, and leave no child behind.
 
     Args:
         cells: in order; an extractor before the cells that need it.
         settings: see :class:`Settings`.
-        progress: a :class:`~fairseq_neupronet.benchmark.progress.Progress`.
+        progress: is told what happens.
 
     Raises:
         KeyboardInterrupt, SystemExit: on SIGINT and SIGTERM, once the children are ended.
         InputError: what a user's mistake does before any cell starts.
     """
-    outcome, waiting, running = Outcome(), [], []
+    tally, waiting, running = Tally(), [], []
     for cell in cells:
         folder = settings.folder(cell)
         if folder.is_finished(settings.digest(cell)):
-            outcome.kept.append(cell)
+            tally.kept.append(cell)
             _tidy(folder, settings)
         else:
             waiting.append(cell)
-    progress.begin(waiting, outcome.kept)
+    progress.begin(waiting, tally.kept)
     before = signal.signal(signal.SIGTERM, _exit_on_signal)
     try:
         while waiting or running:
-            _start(waiting, running, outcome, settings, progress)
+            _start(waiting, running, tally, settings, progress)
             for cell in list(running):
                 failure = cell.poll()
                 if failure is not None:
                     running.remove(cell)
-                    _end(cell, failure, outcome, progress)
+                    _end(cell, failure, tally, progress)
             progress.show(running)
             if running:
                 time.sleep(_PAUSE)
@@ -227,7 +147,7 @@ def run_cells(cells: list[Cell], settings: Settings, progress) -> Outcome:
         _stop(running)
         progress.close()
         signal.signal(signal.SIGTERM, before)
-    return outcome
+    return tally
 
 
 def _stop(running: list[RunningCell]) -> None:
@@ -256,50 +176,41 @@ def _tidy(folder: CellFolder, settings: Settings) -> None:
         folder.drop_checkpoints()
 
 
-def _start(waiting: list[Cell], running: list[RunningCell], outcome: Outcome, settings: Settings, progress) -> None:
-    done = {*outcome.finished, *outcome.kept}
+def _start(
+    waiting: list[Cell], running: list[RunningCell], tally: Tally, settings: Settings, progress: Progress
+) -> None:
+    done = {*tally.finished, *tally.kept}
     for cell in list(waiting):
         if len(running) >= settings.jobs:
             return
-        if cell.extractor in outcome.failed:
+        if cell.extractor in tally.failed:
             waiting.remove(cell)
-            outcome.failed[cell] = f"its extractor {cell.extractor.name} failed"
-            progress.failed(cell, outcome.failed[cell])
+            tally.failed[cell] = f"its extractor {cell.extractor.name} failed"
+            progress.failed(cell, tally.failed[cell])
         elif cell.extractor is None or cell.extractor in done:
             waiting.remove(cell)
             slot = min(set(range(settings.jobs)) - {other.slot for other in running})
             try:
                 begun = RunningCell(cell, settings, slot, progress.say)
                 if begun.was_finished:
-                    outcome.kept.append(cell)
+                    tally.kept.append(cell)
                     done.add(cell)
                     progress.kept(cell)
                 else:
                     running.append(begun)
             except (InputError, OSError) as error:
-                outcome.failed[cell] = str(error)
-                progress.failed(cell, outcome.failed[cell])
+                tally.failed[cell] = str(error)
+                progress.failed(cell, tally.failed[cell])
 
 
-def _end(running: RunningCell, failure: str, outcome: Outcome, progress) -> None:
+def _end(running: RunningCell, failure: str, tally: Tally, progress) -> None:
     if failure:
-        outcome.failed[running.cell] = failure
+        tally.failed[running.cell] = failure
         progress.failed(running.cell, failure)
     else:
-        outcome.finished.append(running.cell)
+        tally.finished.append(running.cell)
         progress.finished(running)
 
 
 def _exit_on_signal(number: int, frame) -> None:
     raise SystemExit(128 + number)
-
-
-def _environment(slot: int, jobs: int) -> dict[str, str]:
-    """The child's variables: cells at a time share the cores and, where several GPUs are named, take turns on them."""
-    environment = dict(os.environ)
-    if jobs > 1:
-        environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
-        gpus = [gpu for gpu in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]
-        if len(gpus) > 1:
-            environment["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
-    return environment

@@ -1,18 +1,19 @@
-"""What a report is made of: the table, and what stands in the cells beside it."""
+"""What a report is made of: the table, the counts by profile, and what is kept in the cells beside it."""
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
 import yaml
 
 from fairseq_neupronet.arrays import read_npz
-from fairseq_neupronet.benchmark.comparison import Summary, places_of, summaries
-from fairseq_neupronet.benchmark.predictions import Scored, confusion, evaluation_folder, scored
-from fairseq_neupronet.benchmark.results import read_rows
+from fairseq_neupronet.benchmark.by_profile import ProfileCounts, evaluation_folder
+from fairseq_neupronet.benchmark.comparison import Summary, summaries
+from fairseq_neupronet.benchmark.results import Key, Row, read_rows, read_table
 from fairseq_neupronet.errors import InputError
 
 _ENROLLED = re.compile(r"enrol-(\d+)")
@@ -20,83 +21,76 @@ _ENROLLED = re.compile(r"enrol-(\d+)")
 
 @dataclass(frozen=True)
 class Source:
-    """A ``results.csv`` and its cells.
+    """A ``results.csv`` with its cells or its ``by_profile.csv.gz``, or a ``summary.csv`` with the latter.
 
     Attributes:
-        results: the table.
+        path: the table.
+        table: its rows.
         reference: the variant that others are compared with.
         metric: of the paired test.
     """
 
-    results: Path
+    path: Path
+    table: list[Row]
     reference: str
     metric: str = "accuracy"
 
     @classmethod
-    def open(cls, results: str | Path, reference: str | None = None, metric: str = "accuracy") -> "Source":
+    def open(cls, path: str | Path, reference: str | None = None, metric: str = "accuracy") -> "Source":
         """Read a table.
 
         Raises:
             InputError: no such table, an empty one, or one without the reference.
         """
-        results = Path(results)
-        rows = read_rows(results)
-        if not rows:
-            raise InputError(f"{results}: has no rows; let neupronet benchmark finish a cell first")
-        variants = list(dict.fromkeys(row["variant"] for row in rows))
+        path = Path(path)
+        table = read_table(path, cache(lambda *names: _config_text(path.parent.joinpath("cells", *names))))
+        if not table:
+            raise InputError(f"{path}: has no rows; let neupronet benchmark finish a cell first")
+        variants = list(dict.fromkeys(row.key[1] for row in table))
         if reference is not None and reference not in variants:
             raise InputError(
-                f"--reference {reference}: there is no such variant in {results}; known are {', '.join(variants)}"
+                f"--reference {reference}: there is no such variant in {path}; known are {', '.join(variants)}"
             )
-        return cls(results, reference or ("base" if "base" in variants else variants[0]), metric)
+        return cls(path, table, reference or ("base" if "base" in variants else variants[0]), metric)
 
     @cached_property
-    def rows(self) -> list[dict[str, str]]:
-        return read_rows(self.results)
+    def rows(self) -> dict[Key, Row]:
+        return {row.key: row for row in self.table}
 
     @cached_property
-    def places(self) -> dict[tuple[str, str, str, str], list[tuple[str, str]]]:
-        return places_of(self.rows)
+    def counts(self) -> ProfileCounts:
+        return ProfileCounts(self.path)
 
     @cached_property
     def summaries(self) -> list[Summary]:
-        return summaries(self.results, self.reference, self.metric)
-
-    @property
-    def cells(self) -> Path:
-        return self.results.parent / "cells"
+        return summaries(self.table, self.counts, self.reference, self.metric)
 
     @cached_property
     def datasets(self) -> list[str]:
-        return list(dict.fromkeys(key[0] for key in self.places))
+        return list(dict.fromkeys(key[0] for key in self.rows))
 
     def subset(self, dataset: str) -> str:
         """The subset that figures show: test where there is one."""
-        subsets = list(dict.fromkeys(key[2] for key in self.places if key[0] == dataset))
+        subsets = list(dict.fromkeys(key[2] for key in self.rows if key[0] == dataset))
         return "test" if "test" in subsets else subsets[0]
 
     def protocols(self, dataset: str) -> list[str]:
         """From the fewest clips in a group to the most."""
         subset = self.subset(dataset)
-        found = dict.fromkeys(key[3] for key in self.places if key[0] == dataset and key[2] == subset)
+        found = dict.fromkeys(key[3] for key in self.rows if key[0] == dataset and key[2] == subset)
         return sorted(found, key=group_size)
 
     def models(self, dataset: str) -> list[str]:
         """Trained variants, without the controls of their outputs."""
-        return list(dict.fromkeys(key[1] for key in self.places if key[0] == dataset and "+" not in key[1]))
-
-    def scored(self, key: tuple[str, str, str, str]) -> Scored | None:
-        return scored(self.cells, key, self.places[key]) if key in self.places else None
-
-    def confusion(self, key: tuple[str, str, str, str]):
-        return confusion(self.cells, key, self.places[key]) if key in self.places else None
+        return list(dict.fromkeys(key[1] for key in self.rows if key[0] == dataset and "+" not in key[1]))
 
     def embeddings(self, dataset: str, variant: str) -> "Embeddings | None":
         """Of the first cell that has any, under the protocol of the largest groups."""
         for protocol in reversed(self.protocols(dataset)):
             key = (dataset, variant, self.subset(dataset), protocol)
-            for fold, seed in self.places.get(key, ()):
-                path = evaluation_folder(self.cells, key, fold, seed) / "embeddings.npz"
+            for fold, seed in self.rows[key].trainings if key in self.rows else ():
+                folder = evaluation_folder(self.path.parent / "cells", key, (fold, seed))
+                path = folder / "embeddings.npz"
                 if path.is_file():
                     try:
                         arrays = read_npz(path)
@@ -106,38 +100,55 @@ class Source:
                     return Embeddings(
                         f"fold {fold}, seed {seed}, {protocol}",
                         protocol,
-                        self._classes(path),
+                        _classes(folder / "predictions.tsv"),
                         arrays,
-                        self._config(dataset, variant, fold, seed),
+                        _config(self._cell(dataset, variant, (fold, seed)) / "config.yaml"),
                     )
         return None
 
-    def logs(self, dataset: str, variant: str) -> Iterator[tuple[str, str, Path]]:
-        """Fold, seed and log of each cell."""
-        seen = {place for key, places in self.places.items() if key[:2] == (dataset, variant) for place in places}
-        for fold, seed in sorted(seen):
-            log = self.cells / dataset / variant / f"fold-{fold}" / f"seed-{seed}" / "log.txt"
-            if log.is_file():
-                yield fold, seed, log
+    def training_tables(self, dataset: str, variant: str) -> Iterator[list[dict[str, str]]]:
+        """The rows of each cell's ``training.csv``.
 
-    def _config(self, dataset: str, variant: str, fold: str, seed: str) -> dict:
-        path = self.cells / dataset / variant / f"fold-{fold}" / f"seed-{seed}" / "config.yaml"
-        try:
-            config = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        except (yaml.YAMLError, ValueError, RecursionError):
-            config = None
-        if not isinstance(config, dict):
-            raise InputError(f"{path}: is no config of a cell, or damaged; run the cell again")
-        return config
+        Raises:
+            InputError: a damaged one.
+        """
+        found = {one for key, row in self.rows.items() if key[:2] == (dataset, variant) for one in row.trainings}
+        for training in sorted(found):
+            path = self._cell(dataset, variant, training) / "train" / "checkpoints" / "training.csv"
+            if path.is_file():
+                yield read_rows(path, {"epoch"})
 
-    @staticmethod
-    def _classes(embeddings: Path) -> list[str]:
-        table = embeddings.with_name("predictions.tsv")
+    def _cell(self, dataset: str, variant: str, training: tuple[str, str]) -> Path:
+        return self.path.parent / "cells" / dataset / variant / f"fold-{training[0]}" / f"seed-{training[1]}"
+
+
+def _config_text(variant: Path) -> str:
+    """The recipe and the overrides of a variant's first cell, as its ``cell.json`` names them."""
+    for path in sorted(variant.glob("*/*/cell.json")):
         try:
-            header = table.read_text(encoding="utf-8").partition("\n")[0]
-        except (OSError, ValueError) as error:
-            raise InputError(f"{table}: cannot be read ({error}); run the cell again") from error
-        return header.split("\t")[4:]
+            state = json.loads(path.read_text(encoding="utf-8"))
+            return " ".join([state["recipe"], *state["overrides"]])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return ""
+
+
+def _config(path: Path) -> dict:
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except (yaml.YAMLError, ValueError, RecursionError):
+        config = None
+    if not isinstance(config, dict):
+        raise InputError(f"{path}: is no config of a cell, or damaged; run the cell again")
+    return config
+
+
+def _classes(predictions: Path) -> list[str]:
+    try:
+        header = predictions.read_text(encoding="utf-8").partition("\n")[0]
+    except (OSError, ValueError) as error:
+        raise InputError(f"{predictions}: cannot be read ({error}); run the cell again") from error
+    return header.split("\t")[4:]
 
 
 @dataclass(frozen=True)

@@ -45,8 +45,7 @@ def add_parser(subparsers) -> None:
 def _run(arguments: argparse.Namespace) -> None:
     from fairseq_neupronet.benchmark.benchmark import Benchmark
     from fairseq_neupronet.benchmark.comparison import summary_lines
-    from fairseq_neupronet.benchmark.progress import Progress
-    from fairseq_neupronet.benchmark.runner import run_cells
+    from fairseq_neupronet.benchmark.runner import Progress, run_cells
 
     if arguments.jobs is not None and arguments.jobs < 1:
         raise InputError(f"--jobs {arguments.jobs}: give a whole number from 1 up")
@@ -60,7 +59,7 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.dry_run:
         return
     try:
-        outcome = run_cells(benchmark.cells, benchmark.settings, Progress())
+        tally = run_cells(benchmark.cells, benchmark.settings, Progress())
     except KeyboardInterrupt:
         print("benchmark: stopped; the same command goes on", file=sys.stderr)
         raise SystemExit(130) from None
@@ -68,11 +67,9 @@ def _run(arguments: argparse.Namespace) -> None:
         n_rows = benchmark.collect()
     if n_rows:
         print("\n".join(summary_lines(benchmark.results, benchmark.config["reference"], benchmark.config["metrics"])))
-    if outcome.failed:
-        reasons = "; ".join(f"{cell.name}: {reason}" for cell, reason in outcome.failed.items())
-        raise InputError(
-            f"{len(outcome.failed)} of {len(benchmark.cells)} cells failed, the others are done: {reasons}"
-        )
+    if tally.failed:
+        reasons = "; ".join(f"{cell.name}: {reason}" for cell, reason in tally.failed.items())
+        raise InputError(f"{len(tally.failed)} of {len(benchmark.cells)} cells failed, the others are done: {reasons}")
 
 
 def _only(given: list[str]) -> dict[str, list[str]]:

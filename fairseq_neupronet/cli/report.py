@@ -1,4 +1,4 @@
-"""``neupronet report``: tables, figures and one page from a benchmark's results."""
+"""``neupronet report``: tables, figures and one page from a benchmark's results, or from those that were published."""
 
 import argparse
 import sys
@@ -7,8 +7,18 @@ import sys
 def add_parser(subparsers) -> None:
     """Add ``report``."""
     parser = subparsers.add_parser("report", help="tables, figures and a page from a benchmark's results.csv")
-    parser.add_argument("results", metavar="results.csv", help="of neupronet benchmark; the cells beside it are used")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder to write")
+    parser.add_argument(
+        "results",
+        metavar="results.csv",
+        help="of neupronet benchmark, with the cells beside it; or the summary.csv of an earlier report, with the "
+        "by_profile.csv.gz beside it",
+    )
+    parser.add_argument(
+        "--out",
+        required=True,
+        metavar="DIR",
+        help="folder to write; its summary.csv and by_profile.csv.gz are what to publish",
+    )
     parser.add_argument("--reference", metavar="VARIANT", help="to compare with (default: base, or the first)")
     parser.add_argument(
         "--metrics",

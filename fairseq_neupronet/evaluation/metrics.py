@@ -93,15 +93,28 @@ def _auc_ovo(probabilities: np.ndarray, targets: np.ndarray) -> float:
     return float(np.mean(areas))
 
 
-def _icbhi_metrics(confusion: np.ndarray, normal: int) -> dict[str, float]:
-    """NaN where a count is zero. An abnormal clip is a hit in its own class only, not in another abnormal one."""
-    hits, seen = np.diag(confusion), confusion.sum(1)
-    abnormal = np.arange(len(hits)) != normal
+def macro_f1(confusion: np.ndarray) -> np.ndarray:
+    """Mean F1 of the classes that occur among targets or predictions, of (..., K, K) counts; NaN without clips."""
+    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
+    both = confusion.sum(axis=-1) + confusion.sum(axis=-2)
+    with np.errstate(invalid="ignore"):
+        return (2 * hits / np.maximum(both, 1)).sum(axis=-1) / (both > 0).sum(axis=-1)
 
-    def share(which) -> float:
-        return hits[which].sum() / seen[which].sum() if seen[which].sum() else math.nan
 
-    sensitivity, specificity = share(abnormal), share(normal)
+def icbhi_metrics(confusion: np.ndarray, normal: int) -> dict[str, np.ndarray]:
+    """Sensitivity, specificity and their mean; an abnormal clip is a hit in its own class only, not in another one.
+
+    Args:
+        confusion: (..., K, K) counts, a row per target.
+        normal: index of the normal class.
+
+    Returns:
+        Each of :data:`ICBHI_METRICS` to (...) values, NaN where no clip is of the kind that it is about.
+    """
+    hits, seen = np.diagonal(confusion, axis1=-2, axis2=-1), confusion.sum(axis=-1)
+    with np.errstate(invalid="ignore"):
+        specificity = hits[..., normal] / seen[..., normal]
+        sensitivity = np.delete(hits, normal, axis=-1).sum(axis=-1) / np.delete(seen, normal, axis=-1).sum(axis=-1)
     return {"sensitivity": sensitivity, "specificity": specificity, "icbhi_score": (sensitivity + specificity) / 2}
 
 
@@ -114,7 +127,7 @@ def _count_metrics(confusion: np.ndarray) -> dict[str, float]:
         "balanced_accuracy": recall[seen > 0].mean(),
         "macro_precision": (hits / np.maximum(predicted, 1))[occurs].mean(),
         "macro_recall": recall[occurs].mean(),
-        "macro_f1": (2 * hits / np.maximum(seen + predicted, 1))[occurs].mean(),
+        "macro_f1": macro_f1(confusion),
     }
 
 
@@ -177,7 +190,7 @@ def classification_metrics(
         one_hot = targets[:, None] == np.arange(n_classes)
         values.update(_count_metrics(confusion), brier_micro=np.square(probabilities - one_hot).mean())
         if normal is not None:
-            values.update(_icbhi_metrics(confusion, normal))
+            values.update(icbhi_metrics(confusion, normal))
     if "auc" not in undefined:
         values.update(auc=_auc(probabilities, targets), auc_ovo=_auc_ovo(probabilities, targets))
     if "auc_micro" not in undefined:

@@ -15,6 +15,7 @@ import numpy as np
 
 from fairseq_neupronet.audio.bands import band_centres
 from fairseq_neupronet.audio.recipe import FeatureRecipe
+from fairseq_neupronet.evaluation.confusion import draw_confusion
 from fairseq_neupronet.evaluation.metrics import confusion_matrix
 from fairseq_neupronet.evaluation.outputs import Evaluation
 
@@ -123,29 +124,10 @@ def confusion_figure(predicted: np.ndarray, target: np.ndarray, classes: list[st
     """A matplotlib figure: rows are targets, shaded by the share of their clips, and columns predictions."""
     from matplotlib.figure import Figure
 
-    counts = confusion_matrix(predicted, target, len(classes))
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = min(12.0, 2.5 + 0.5 * len(classes))
     figure = Figure(figsize=(side, side), dpi=80, layout="constrained")
-    axes = figure.add_subplot()
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xlabel("prediction")
-    axes.set_ylabel("target")
-    if len(classes) <= _MOST_CLASSES:
-        names = [name.replace("$", r"\$") for name in classes]
-        axes.set_xticks(range(len(classes)), names, rotation=90)
-        axes.set_yticks(range(len(classes)), names)
-        for (row, column), count in np.ndenumerate(counts):
-            if count:
-                axes.text(
-                    column,
-                    row,
-                    str(count),
-                    ha="center",
-                    va="center",
-                    fontsize=8,
-                    color="white" if shares[row, column] > 0.5 else "black",
-                )
+    counts = confusion_matrix(predicted, target, len(classes))
+    draw_confusion(figure.add_subplot(), counts, classes if len(classes) <= _MOST_CLASSES else [])
     return figure
 
 

@@ -22,6 +22,7 @@ from fairseq_neupronet.errors import InputError, sentence_of, show_sentences
 from fairseq_neupronet.evaluation.metrics import ICBHI_METRICS
 from fairseq_neupronet.files import atomic_file, package_folder, sweep_temporaries
 from fairseq_neupronet.retired import check_retired
+from fairseq_neupronet.training_progress import finish_progress
 
 _LONGEST_NAME = 180
 _TRI_STAGE_LEAST_UPDATES = 4
@@ -156,6 +157,7 @@ class TrainingRun(Callback):
         if job_return.status == JobStatus.COMPLETED and _is_first_process(config):
             folder = Path(HydraConfig.get().runtime.output_dir)
             _write(folder / "training.json", _settings(config), finished=True)
+            finish_progress(config.checkpoint.save_dir)
             print(f"neupronet: finished: {folder}")
             _summarize(job_return.cfg, folder)
         from fairseq_neupronet.trainer.stop_signals import EXIT_CODE

@@ -7,6 +7,7 @@ processes without a GPU.
 
 import inspect
 import logging
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from fairseq_neupronet.checkpoints.plain import read_plain_checkpoint
 from fairseq_neupronet.checkpoints.texts import check_texts
 from fairseq_neupronet.retired import check_retired
 from fairseq_neupronet.trainer import non_finite, stop_signals
+from fairseq_neupronet.trainer.processes import is_master
+from fairseq_neupronet.training_progress import ProgressWriter
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +44,7 @@ _skipped: list[bool] = []
 _before_saving: list[Callable[[], None]] = []
 _preparations: list[Callable[[], None]] = []
 _followers: dict[Callable, Callable[[], None]] = {}
+_progress: list[ProgressWriter] = []  # of this training, in the process that writes what is written once
 
 
 def patch_fairseq() -> None:
@@ -66,6 +70,7 @@ def patch_fairseq() -> None:
     if training is not None:
         _replace(training, "train", _train, "cfg trainer task epoch_itr")
         _replace(Trainer, "_check_grad_norms", _check_grad_norms, "self grad_norm")
+        _replace(Trainer, "valid_step", _valid_step, "self sample raise_oom")
         _replace(
             training,
             "validate_and_save",
@@ -219,6 +224,9 @@ def _load_checkpoint(cfg, trainer, **passthrough_args):
     if begins_epoch and not cfg.reset_lr_scheduler and extra_state.get("val_loss") is not None:
         # It is saved before the schedule is told of the epoch's validation.
         trainer.lr_step(epoch_itr.epoch - 1, extra_state["val_loss"])
+    if is_master():
+        figure = extra_state.get("val_loss") if resumes else None
+        _progress[:] = [ProgressWriter(cfg.save_dir, cfg.best_checkpoint_metric, figure, trainer.get_num_updates())]
     return extra_state, epoch_itr
 
 
@@ -226,6 +234,7 @@ def _forget_earlier_training() -> None:
     """A Hydra sweep trains several times in one process, and fairseq keeps the best figures as long as that."""
     _saved_updates.clear()
     _before_saving.clear()
+    _progress.clear()
     for function in (checkpoint_utils.save_checkpoint, _early_stopping()):
         for name in ("best", "num_runs"):
             if hasattr(function, name):
@@ -292,13 +301,21 @@ def _validate_and_save(cfg, trainer, task, epoch_itr, valid_subsets, end_of_epoc
     """After every update. What is due is done, so that a resumed training has validated what an unbroken one has."""
     # A training that is resumed from this update's checkpoint does not follow the update again.
     _before_saving[:] = [partial(follow, cfg, trainer, task, epoch_itr.epoch, end_of_epoch) for follow in _followers]
+    updates = trainer.get_num_updates()
+    for progress in _progress:
+        progress.move(updates, _updates_in_all(cfg.optimization, epoch_itr, updates), epoch_itr.epoch)
+        progress.write("training")
     losses, should_stop = _originals["validate_and_save"](cfg, trainer, task, epoch_itr, valid_subsets, end_of_epoch)
     _run_before_saving()
-    if should_stop or (end_of_epoch and 0 < cfg.optimization.max_epoch <= epoch_itr.epoch):
+    is_last = should_stop or (end_of_epoch and 0 < cfg.optimization.max_epoch <= epoch_itr.epoch)
+    for progress in _progress:
+        if losses[0] is not None:
+            progress.validated(losses[0])
+        progress.write("training", at_once=is_last)
+    if is_last:
         for finish in _followers.values():
             finish()
     if not should_stop and stop_signals.received_by_any(trainer.device):
-        updates = trainer.get_num_updates()
         if _saved_updates != [updates]:
             checkpoint_utils.save_checkpoint(cfg.checkpoint, trainer, epoch_itr, None)
         if dist.is_initialized():
@@ -307,3 +324,20 @@ def _validate_and_save(cfg, trainer, task, epoch_itr, valid_subsets, end_of_epoc
             stop_signals.leave(f"update {updates} is saved")
         _stopping_at.append(updates)  # the epoch's figures are still to be logged
     return losses, should_stop
+
+
+def _updates_in_all(options, epoch_itr, updates: int) -> int | None:
+    """How many updates the training has at its end, by ``max_update`` or ``max_epoch``; None if neither is set."""
+    ends = [options.max_update] if options.max_update > 0 else []
+    if options.max_epoch > 0:
+        rounded = math.floor if options.skip_remainder_batch else math.ceil
+        batches, together = len(epoch_itr), options.update_freq[min(epoch_itr.epoch, len(options.update_freq)) - 1]
+        left = rounded((batches - epoch_itr.iterations_in_epoch) / together)
+        ends.append(updates + left + (options.max_epoch - epoch_itr.epoch) * rounded(batches / together))
+    return min(ends, default=None)
+
+
+def _valid_step(trainer, sample, raise_oom: bool = False):
+    for progress in _progress:
+        progress.write("validating")
+    return _originals["valid_step"](trainer, sample, raise_oom)

@@ -13,15 +13,15 @@ import pytest
 import small_benchmark
 import tiny
 import yaml
+from fairseq_neupronet.benchmark.commands import training_command
+from fairseq_neupronet.benchmark.locks import CellLock, end_group
+from fairseq_neupronet.benchmark.progress import Progress
+from fairseq_neupronet.benchmark.recipes import updates_of
 
 from fairseq_neupronet.benchmark import recipes, runner
 from fairseq_neupronet.benchmark.benchmark import Benchmark
 from fairseq_neupronet.benchmark.cells import chosen, plan_cells
-from fairseq_neupronet.benchmark.commands import training_command
 from fairseq_neupronet.benchmark.config import read_config
-from fairseq_neupronet.benchmark.locks import CellLock, end_group
-from fairseq_neupronet.benchmark.progress import Progress
-from fairseq_neupronet.benchmark.recipes import updates_of
 from fairseq_neupronet.cli import main
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.files import lives, start_time

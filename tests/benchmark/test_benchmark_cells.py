@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 import small_benchmark
 import tiny
+from fairseq_neupronet.benchmark.commands import evaluation_command
+from fairseq_neupronet.benchmark.locks import CellLock
+from fairseq_neupronet.benchmark.progress import Progress
 from test_benchmark import (
     EVALUATE,
     ROWS_PER_CELL,
@@ -29,11 +32,8 @@ from test_benchmark import (
 from fairseq_neupronet.benchmark import recipes, runner
 from fairseq_neupronet.benchmark.benchmark import Benchmark
 from fairseq_neupronet.benchmark.cells import plan_cells
-from fairseq_neupronet.benchmark.commands import evaluation_command
 from fairseq_neupronet.benchmark.config import read_config
 from fairseq_neupronet.benchmark.hydra_cell import Job, run_job
-from fairseq_neupronet.benchmark.locks import CellLock
-from fairseq_neupronet.benchmark.progress import Progress
 from fairseq_neupronet.benchmark.results import read_rows
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.files import start_time

@@ -4,10 +4,10 @@ import shutil
 
 import numpy as np
 import pytest
+from fairseq_neupronet.benchmark.counted_metrics import compare_counts, macro_f1
 
 from fairseq_neupronet.benchmark.by_profile import ProfileCounts, write_by_profile
 from fairseq_neupronet.benchmark.comparison import comparison_fields, figure, summaries
-from fairseq_neupronet.benchmark.counted_metrics import compare_counts, macro_f1
 from fairseq_neupronet.benchmark.results import COLUMNS, read_rows
 from fairseq_neupronet.benchmark.statistics import Comparison, random_sign_flip_p
 

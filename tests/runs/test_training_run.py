@@ -23,6 +23,7 @@ def test_outputs_are_named_by_config_and_overrides_without_a_clock(place, run_fo
         "MODEL_CARD.md",
         "checkpoint_best.pt",
         "checkpoint_last.pt",
+        "progress.json",
         "training.csv",
     ]
 

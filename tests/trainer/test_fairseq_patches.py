@@ -29,6 +29,7 @@ REPLACED = [
     (training_command, "train"),
     (training_command, "validate_and_save"),
     (Trainer, "_check_grad_norms"),
+    (Trainer, "valid_step"),
 ]
 
 
