@@ -1,6 +1,7 @@
-"""Files that are either whole or absent, the package's own folders, and processes that files name."""
+"""Files that are either whole or absent, metadata tables, the package's own folders, and processes that files name."""
 
 import contextlib
+import csv
 import os
 from pathlib import Path
 
@@ -61,6 +62,65 @@ def require_regular(path, what: str) -> None:
     """
     if os.path.exists(path) and not os.path.isfile(path):
         raise InputError(f"{path}: is a folder, a pipe or a device; give {what}, a regular file")
+
+
+def read_metadata(path, columns, optional=()) -> list[tuple[int, dict[str, str]]]:
+    """Read the named columns of a table, cells stripped; other columns are ignored.
+
+    Args:
+        path: a CSV file, or a TSV file if it ends in ``.tsv``; UTF-8, first line the column names.
+        columns: the names that must be there.
+        optional: names that are read where they are there.
+
+    Returns:
+        (line number, column → cell) per row; empty lines are skipped.
+
+    Raises:
+        InputError: a missing or unreadable file, a missing column or one named twice, a row of another length
+            than the header.
+    """
+    path = Path(path)
+    require_regular(path, "the metadata table")
+    try:
+        # utf-8-sig: spreadsheet programs write a byte-order mark, which would become part of the first column's name.
+        with open(path, newline="", encoding="utf-8-sig") as stream:
+            reader = csv.reader(stream, delimiter="\t" if path.suffix == ".tsv" else ",")
+            lines = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); give the path of the metadata table") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: is not a UTF-8 CSV table ({error}); save it as one") from error
+    if not lines:
+        raise InputError(
+            f"{path}: is empty; write a header line with the columns {','.join(columns)} and a row per clip"
+        )
+    header = [name.strip() for name in lines[0][1]]
+    missing = [name for name in columns if name not in header]
+    if missing:
+        raise InputError(
+            f"{path}, line {lines[0][0]}: no column {', '.join(missing)} in the header ({', '.join(header)}); add it"
+        )
+    twice = [name for name in (*columns, *optional) if header.count(name) > 1]
+    if twice:
+        raise InputError(
+            f"{path}, line {lines[0][0]}: column {', '.join(twice)} is more than once in the header "
+            f"({', '.join(header)}); rename one"
+        )
+    rows = []
+    for line, cells in lines[1:]:
+        if len(cells) != len(header):
+            raise InputError(
+                f"{path}, line {line}: {len(cells)} cells where the header has {len(header)}; correct "
+                "the row (quote cells that hold the separator)"
+            )
+        row = {
+            name: cell.strip() for name, cell in zip(header, cells, strict=True) if name in columns or name in optional
+        }
+        for name, cell in row.items():
+            if any(character in cell for character in "\t\r\n"):
+                raise InputError(f"{path}, line {line}: {name} holds a tab or a line break; take it out")
+        rows.append((line, row))
+    return rows
 
 
 def sweep_temporaries(folder) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import soundfile
 
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.preparation.tables import read_rows
+from fairseq_neupronet.files import read_metadata
 
 # libsndfile's own formats, and the usual other endings of them; raw samples say nothing of themselves.
 _SUFFIXES = {f".{name.lower()}" for name in soundfile.available_formats() if name != "RAW"} | {
@@ -49,7 +49,7 @@ def read_profiles(table: str | Path) -> dict[str, str | None]:
     """
     table = Path(table)
     profiles: dict[str, str | None] = {}
-    for line, row in read_rows(table, ("path", "profile")):
+    for line, row in read_metadata(table, ("path", "profile")):
         path = str(table.parent / row["path"])
         if not row["path"] or path in profiles:
             problem = f"{row['path']} is there twice" if row["path"] else "path is empty"

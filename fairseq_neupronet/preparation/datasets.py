@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fairseq_neupronet.errors import InputError
+from fairseq_neupronet.files import read_metadata
 from fairseq_neupronet.preparation.clips import Clip, Collection
 from fairseq_neupronet.preparation.icbhi import SPLIT_FILE, read_icbhi
-from fairseq_neupronet.preparation.tables import read_rows, read_table
+from fairseq_neupronet.preparation.tables import read_table
 
 _ROOT = ("--root", {"required": True, "metavar": "DIR", "help": "folder of the unpacked data set"})
 _ALLOW_MISSING = (
@@ -149,7 +150,7 @@ def read_urbansound8k(root, allow_missing: bool = False) -> Collection:
     root = Path(root)
     source = root / "metadata" / "UrbanSound8K.csv"
     clips, folds = [], []
-    for line, row in read_rows(source, ("slice_file_name", "fsID", "fold", "classID")):
+    for line, row in read_metadata(source, ("slice_file_name", "fsID", "fold", "classID")):
         fold, class_id = row["fold"], row["classID"]
         for name in ("slice_file_name", "fsID"):
             if not row[name]:

@@ -19,7 +19,7 @@ from fairseq_neupronet.checkpoints.texts import parse_betas
 from fairseq_neupronet.data.labels import read_classes, read_labels
 from fairseq_neupronet.data.manifest import Manifest, read_manifest
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.preparation.tables import read_rows
+from fairseq_neupronet.files import read_metadata
 
 pytestmark = pytest.mark.filterwarnings("ignore::SyntaxWarning")  # Python's remarks on a stranger's text
 HOW_MANY = settings(
@@ -190,7 +190,7 @@ def test_a_table_that_python_wrote_is_read_as_it_was(tmp_path, rows, header):
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerows([header, *rows])
     (tmp_path / "clips.csv").write_text(stream.getvalue(), encoding="utf-8")
-    found = or_refused(read_rows, tmp_path / "clips.csv", ["path", "label"])
+    found = or_refused(read_metadata, tmp_path / "clips.csv", ["path", "label"])
     places = [header.index("path"), header.index("label")]
     expected = [[row[place].strip() for place in places] for row in rows if any(cell.strip() for cell in row)]
     assert [[row["path"], row["label"]] for _, row in found] == expected
@@ -203,7 +203,7 @@ def test_a_table_of_any_text_is_read_or_refused(tmp_path, text):
         (tmp_path / "clips.csv").write_bytes(text.encode())
     except UnicodeEncodeError:
         return
-    for line, row in or_refused(read_rows, tmp_path / "clips.csv", ["path", "label"]) or []:
+    for line, row in or_refused(read_metadata, tmp_path / "clips.csv", ["path", "label"]) or []:
         assert line >= 2
         assert row.keys() == {"path", "label"}
 
