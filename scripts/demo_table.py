@@ -1,24 +1,133 @@
-"""Print the demo's figures: one row a model and protocol, from the metrics.json files that validation wrote."""
+"""The demo's table and the sentence under it, from the predictions that ``neupronet evaluate`` wrote.
 
-import json
-import sys
+Every figure is accuracy on the test clips; intervals are of a bootstrap over sources, differences are paired by clip.
+"""
+
 from pathlib import Path
 
-MODELS = ("base", "neupronet")
-METRICS = ("accuracy", "macro_f1", "auc")
+import numpy as np
+
+from fairseq_neupronet.benchmarking.predictions import read_predictions
+from fairseq_neupronet.benchmarking.statistics import Comparison, compare
+
+BASE, OFFICIAL, NORMALIZED = MODELS = ("base", "in_batch", "profile_normalize_random")
+PROTOCOLS = ("single", "enrol-3", "full")
+WITHIN_CLASS, AMONG_ALL = CONTROLS = ("shuffled_within_class", "shuffled_profiles")
+NOTES = """\
+base: the backbone without profiles; in_batch: the official form of NeuProNet; profile_normalize_random: each mel band
+normalised over clips of the source. single: each clip alone; enrol-3: with three other clips of its source; full: with
+all test clips of its source (transductive). shuffled: the same model and protocol with groups of the same sizes of
+other sources' clips, within class: that keep how many clips of each class they hold. Brackets: 95 % intervals over the
+sources ({profiles} of them, {clips} clips)."""
 
 
-def main(out: Path, data: str) -> None:
-    print(f"\n{data}\n\n| model | protocol | {' | '.join(METRICS)} | clips |")
-    print("|---" * (len(METRICS) + 3) + "|")
+class Predictions:
+    """The predictions of a demo's folder, which holds ``MODEL/evaluation`` of each model."""
+
+    def __init__(self, out: Path):
+        self._out = out
+        # A model without profiles writes none.
+        clips = read_predictions(self._path(NORMALIZED, "full"))
+        self.profile = {clip: profile for clip, profile, _, _ in clips}
+
+    def accuracy(self, model: str, protocol: str, control: str | None = None) -> Comparison:
+        """Accuracy and its interval: the difference from a model that is never right."""
+        return compare(self._correct(model, protocol, control), *self._never_and_profiles())
+
+    def gain(self, ours: tuple[str, ...], theirs: tuple[str, ...]) -> Comparison:
+        """How much more accurate one evaluation (model, protocol, perhaps control) is than another."""
+        return compare(self._correct(*ours), self._correct(*theirs), self._never_and_profiles()[1])
+
+    def _never_and_profiles(self) -> tuple[np.ndarray, np.ndarray]:
+        profiles = np.array([self.profile[clip] for clip in sorted(self.profile)])
+        return np.zeros(len(profiles)), profiles
+
+    def _correct(self, model: str, protocol: str, control: str | None = None) -> np.ndarray:
+        lines = read_predictions(self._path(model, protocol, control))
+        found = {clip: target == prediction for clip, _, target, prediction in lines}
+        return np.array([found[clip] for clip in sorted(self.profile)], float)
+
+    def _path(self, model: str, protocol: str, control: str | None = None) -> Path:
+        folder = f"{protocol}+{control}" if control else protocol
+        return self._out / model / "evaluation" / "test" / folder / "predictions.tsv"
+
+
+def report(out: Path, data: str) -> str:
+    """The table, what its columns mean, and the sentence.
+
+    Args:
+        out: the demo's folder.
+        data: what the figures are of.
+    """
+    found = Predictions(out)
+    lines = [
+        f"{data}; accuracy",
+        "",
+        "| model | protocol | accuracy | − base | shuffled within class | shuffled |",
+        "|---|---|---|---|---|---|",
+    ]
     for model in MODELS:
-        for path in sorted((out / model).glob("*/metrics.json"), reverse=True):
-            result = json.loads(path.read_text(encoding="utf-8"))
-            figures = " | ".join(f"{result['metrics'][name]:.4f}" for name in METRICS)
-            print(f"| {model} | {result['protocol']} | {figures} | {result['clips']} |")
-    print("\nprotocol single: each clip alone; full: pooled over all test clips of the clip's profile (transductive).")
-    print(f"checkpoints, logs, predictions.tsv and metrics.json: {out}")
+        for protocol in PROTOCOLS:
+            accuracy, cells = found.accuracy(model, protocol), ["", "", ""]
+            if model != BASE:
+                gain = found.gain((model, protocol), (BASE, protocol))
+                cells[0] = f"{signed(gain.difference)} ({signed(gain.low)} … {signed(gain.high)})"
+                if protocol != "single":
+                    cells[1:] = [plain(found.accuracy(model, protocol, control).difference) for control in CONTROLS]
+            shown = f"{plain(accuracy.difference)} ({plain(accuracy.low)} … {plain(accuracy.high)})"
+            lines.append("| " + " | ".join([model, protocol, shown, *cells]) + " |")
+    notes = NOTES.format(profiles=accuracy.profiles, clips=accuracy.clips)
+    return "\n".join([*lines, "", notes, "", sentence(found), ""])
 
 
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+def sentence(found: Predictions) -> str:
+    """What the figures under ``full`` say, in points of accuracy over base.
+
+    A gain, or a loss, is one whose interval, in the whole points that are printed, leaves 0 out. That a gain comes from
+    knowing the source is said only where the right source's clips are better than other sources' clips of the same
+    classes as well.
+    """
+    base, ours = (BASE, "full"), (NORMALIZED, "full")
+    gain, control = found.gain(ours, base), found.gain((*ours, WITHIN_CLASS), base)
+    official = found.gain((OFFICIAL, "full"), base)
+    if verdict(gain) > 0 and verdict(found.gain(ours, (*ours, WITHIN_CLASS))) > 0:
+        first = f"Knowing the source is worth {in_points(gain)} at full"
+    elif verdict(gain) > 0:
+        first = f"A group is worth {in_points(gain)} at full, but not for its source"
+    elif verdict(gain) < 0:
+        first = f"Knowing the source costs accuracy at full: {in_points(gain)}"
+    else:
+        first = f"Knowing the source gains nothing that shows at full: {in_points(gain)}"
+    return (
+        f"{first}; other sources' clips of the same classes "
+        f"{('cost accuracy:', 'gain nothing that shows:', 'are worth')[1 + verdict(control)]} {in_points(control)}; "
+        f"the official form {('loses', 'gains nothing that shows:', 'gains')[1 + verdict(official)]} "
+        f"{in_points(official)}."
+    )
+
+
+def verdict(gain: Comparison) -> int:
+    """1 for a gain, −1 for a loss, 0 where the interval, in whole points, holds 0."""
+    return int(points(gain.low) > 0) - int(points(gain.high) < 0)
+
+
+def in_points(gain: Comparison) -> str:
+    """``+17 points (12 to 22)``."""
+    difference = points(gain.difference)
+    unit = "point" if abs(difference) == 1 else "points"
+    return f"{difference:+d} {unit} ({points(gain.low)} to {points(gain.high)})".replace("-", "−").replace("+0", "0")
+
+
+def points(value: float) -> int:
+    """Hundredths."""
+    return round(100 * value)
+
+
+def plain(value: float) -> str:
+    """``.671``."""
+    return f"{value:.3f}".removeprefix("0")
+
+
+def signed(value: float) -> str:
+    """``+.172``."""
+    return f"{value:+.3f}".replace("0.", ".", 1).replace("-", "−")
