@@ -11,13 +11,12 @@ import sys
 import termios
 from pathlib import Path
 
+import demo
+import demo_table
 import pytest
+from demo_table import AMONG_ALL, BASE, NORMALIZED, OFFICIAL, PROTOCOLS, WITHIN_CLASS
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "scripts"))
-import demo  # noqa: E402
-import demo_table  # noqa: E402
-from demo_table import AMONG_ALL, BASE, NORMALIZED, OFFICIAL, PROTOCOLS, WITHIN_CLASS  # noqa: E402
+ROOT = Path(__file__).parents[2]
 
 SOURCES, CLIPS = 24, 20
 EVALUATIONS = [(model, protocol, None) for model in (BASE, OFFICIAL, NORMALIZED) for protocol in PROTOCOLS] + [
