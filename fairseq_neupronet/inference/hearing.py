@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairseq_neupronet.audio.streaming import stream_array, stream_audio
+from fairseq_neupronet.audio.decode import stream_array, stream_audio
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.inference.checkpoint import Checkpoint
 from fairseq_neupronet.inference.clips import Windows, collate, hear

@@ -13,8 +13,7 @@ from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.models.spectrogram_wav2vec2 import SpectrogramWav2Vec2Config
 from fairseq_neupronet.networks.auto_encoder import AutoEncoderLoss
 from fairseq_neupronet.networks.build import NO_BACKBONE, build_network
-from fairseq_neupronet.networks.fusion import FUSIONS
-from fairseq_neupronet.networks.heads import HEADS
+from fairseq_neupronet.networks.fusion import FUSIONS, HEADS
 from fairseq_neupronet.networks.neupronet import GROUPINGS, Classified, NeuProNet
 from fairseq_neupronet.networks.pooling import COSINE_SIGNS, POOLINGS
 from fairseq_neupronet.networks.precision import autocast

@@ -8,7 +8,7 @@ import torch
 from fairseq.tasks import FairseqTask, register_task
 from omegaconf import OmegaConf, open_dict
 
-from fairseq_neupronet.audio.bands import band_centres
+from fairseq_neupronet.audio.features import band_centres
 from fairseq_neupronet.audio.recipe import FeatureRecipe
 from fairseq_neupronet.data.augmentation import SpecAugment
 from fairseq_neupronet.data.dataset import SpectrogramDataset
