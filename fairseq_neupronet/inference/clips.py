@@ -20,6 +20,7 @@ from fairseq_neupronet.inference.results import Clip, Finished, Unreadable, fill
 from fairseq_neupronet.networks.in_groups import InGroups
 from fairseq_neupronet.preparation.tables import read_rows
 from fairseq_neupronet.profiles.enrolment import path_keys
+from fairseq_neupronet.profiles.profile import Profile
 
 Sound = str | Path | np.ndarray | Tensor
 
@@ -227,6 +228,33 @@ def in_batches(
     if clips:
         compute(clips)
     yield from waiting
+
+
+def classify_each(
+    in_groups: InGroups, events: Iterable[Clip | Finished], profiles: Sequence[Profile | None], batch_size: int
+) -> Iterator[Clip | Finished]:
+    """Classify clips as they come, each in the group of what is remembered; ``profiles`` are those of the inputs."""
+
+    def classify(clips: list[Clip]) -> None:
+        fill(clips, in_groups.classify([clip.spectrogram for clip in clips], [profiles[clip.source] for clip in clips]))
+
+    return in_batches(events, batch_size, classify)
+
+
+def remember(in_groups: InGroups, events: Iterable[Clip | Finished], name: str) -> Profile:
+    """What is remembered of the clips of all inputs, which are of the profile of a name.
+
+    Raises:
+        InputError: there is no input, or one cannot be read.
+    """
+    passed: list[Clip | Finished] = []
+    gathered = in_groups.gather(spectrograms(events, passed))
+    for event in passed:
+        if isinstance(event, Finished) and event.failure:
+            raise InputError(event.failure.sentence)
+    if not gathered:
+        raise InputError(f"profile {name!r}: no sound is given; enrol one clip at least")
+    return in_groups.remember(gathered)
 
 
 def spectrograms(events: Iterable[Clip | Finished], passed: list[Clip | Finished]) -> Iterator[np.ndarray]:

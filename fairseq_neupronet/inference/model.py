@@ -12,29 +12,11 @@ from torch import Tensor
 
 from fairseq_neupronet.audio.recipe import FeatureRecipe
 from fairseq_neupronet.errors import InputError
+from fairseq_neupronet.inference import clips, results
 from fairseq_neupronet.inference.checkpoint import in_groups, load_network, read_checkpoint
-from fairseq_neupronet.inference.clips import (
-    Sound,
-    choose_windows,
-    classify_together,
-    in_batches,
-    make_clip,
-    name_of,
-    read_clips,
-    spectrograms,
-    stream_sound,
-)
+from fairseq_neupronet.inference.clips import Sound, choose_windows, name_of, read_clips
 from fairseq_neupronet.inference.picture import Heard
-from fairseq_neupronet.inference.results import (
-    Clip,
-    Embeddings,
-    Finished,
-    Prediction,
-    Unreadable,
-    fill,
-    gather_embeddings,
-    gather_predictions,
-)
+from fairseq_neupronet.inference.results import Clip, Embeddings, Finished, Prediction, Unreadable
 from fairseq_neupronet.networks.in_groups import BATCH, attention
 from fairseq_neupronet.profiles.bank import Bank
 from fairseq_neupronet.profiles.profile import Profile
@@ -107,8 +89,7 @@ class TrainedModel:
 
     @property
     def bank(self) -> Bank:
-        if self._bank is None:
-            self._bank = self._empty_bank()
+        self._bank = self._bank or self._empty_bank()  # a model's digest takes time
         return self._bank
 
     def _empty_bank(self) -> Bank:
@@ -133,16 +114,10 @@ class TrainedModel:
             InputError: a model without profiles, a sound that cannot be read (nothing is enrolled then), a bad name.
         """
         self.require_profiles("enrolled")
-        events = read_clips(self.checkpoint, _listed(sounds), choose_windows(self.checkpoint, None, None), sample_rate)
-        passed: list[Clip | Finished] = []
-        clips = self.in_groups.gather(spectrograms(events, passed))
-        for event in passed:
-            if isinstance(event, Finished) and event.failure:
-                raise InputError(event.failure.sentence)
-        if not clips:
-            raise InputError(f"profile {name!r}: no sound is given; enrol one clip at least")
-        self.bank.add(name, self.in_groups.remember(clips))
-        return len(clips)
+        windows = choose_windows(self.checkpoint, None, None)
+        events = read_clips(self.checkpoint, _listed(sounds), windows, sample_rate)
+        self.bank.add(name, profile := clips.remember(self.in_groups, events, name))
+        return profile.n_clips
 
     def forget(self, name: str) -> None:
         """Remove a profile; save the bank again to remove it from its file. Raises InputError where there is none."""
@@ -227,7 +202,7 @@ class TrainedModel:
         """
         sounds = _listed(sounds)
         events, names = self._classified(sounds, profiles, together, window, hop, sample_rate, batch_size)
-        return gather_predictions(events, _paths(sounds), names, self.classes)
+        return results.gather_predictions(events, _paths(sounds), names, self.classes)
 
     def embed(
         self,
@@ -249,7 +224,7 @@ class TrainedModel:
         """
         sounds = _listed(sounds)
         events, _ = self._classified(sounds, profiles, **options)
-        return gather_embeddings(events, _paths(sounds), failures)
+        return results.gather_embeddings(events, _paths(sounds), failures)
 
     def inspect(
         self,
@@ -273,19 +248,19 @@ class TrainedModel:
             InputError: as :meth:`predict`, or a sound without so many windows.
         """
         checkpoint, path = self.checkpoint, name_of(sound, 0)
-        (remembered,) = self._profiles(self._names(profile, 1, together=False))
-        windows = choose_windows(checkpoint, window, hop).cut(stream_sound(checkpoint, sound, 0, sample_rate))
+        (remembered,) = self._remembered(self._names(profile, 1))
+        windows = choose_windows(checkpoint, window, hop).cut(clips.stream_sound(checkpoint, sound, 0, sample_rate))
         for place, waveform in itertools.islice(windows, max(0, number - 1), max(0, number)):
-            clip = make_clip(checkpoint, 0, place, waveform)
+            clip = clips.make_clip(checkpoint, 0, place, waveform)
             spectrogram = clip.spectrogram
-            fill([clip], self.in_groups.classify([spectrogram], [remembered]))
+            results.fill([clip], self.in_groups.classify([spectrogram], [remembered]))
             weights = None
             if self.network.needs.embeddings and remembered is not None:
                 weights = attention(self.network, clip.clip, clip.profile, remembered.embeddings)
             probabilities = clip.logits.softmax(dim=0).numpy()
-            title = f"{path}  ·  {self.classes[int(probabilities.argmax())]}"
+            title = [path, self.classes[int(probabilities.argmax())], *([f"profile {profile}"] if profile else [])]
             return Heard(
-                title if profile is None else f"{title}  ·  profile {profile}",
+                "  ·  ".join(title),
                 clip.start,
                 waveform.numpy(),
                 spectrogram,
@@ -300,30 +275,21 @@ class TrainedModel:
         self, sounds, profiles, together=False, window=None, hop=None, sample_rate=None, batch_size=BATCH
     ) -> tuple[Iterator[Clip | Finished], list[str | None]]:
         """The classified clips of sounds, and the names of the sounds' profiles."""
-        names = self._names(profiles, len(sounds), together)
-        remembered = [None] * len(sounds) if together else self._profiles(names)
+        names = self._names(profiles, len(sounds))
         events = read_clips(self.checkpoint, sounds, choose_windows(self.checkpoint, window, hop), sample_rate)
         if together:
-            return iter(classify_together(self.in_groups, events, names, _paths(sounds), batch_size)), names
+            return iter(clips.classify_together(self.in_groups, events, names, _paths(sounds), batch_size)), names
+        return clips.classify_each(self.in_groups, events, self._remembered(names), batch_size), names
 
-        def classify(clips: list[Clip]) -> None:
-            spectrograms = [clip.spectrogram for clip in clips]
-            fill(clips, self.in_groups.classify(spectrograms, [remembered[clip.source] for clip in clips]))
-
-        return in_batches(events, batch_size, classify), names
-
-    def _profiles(self, names: list[str | None]) -> list[Profile | None]:
+    def _remembered(self, names: list[str | None]) -> list[Profile | None]:
         return [None if name is None else self.bank[name] for name in names]
 
-    def _names(self, profiles: Profiles, n_sounds: int, together: bool) -> list[str | None]:
+    def _names(self, profiles: Profiles, n_sounds: int) -> list[str | None]:
         names = [profiles] * n_sounds if profiles is None or isinstance(profiles, str) else list(profiles)
         if len(names) != n_sounds:
             raise InputError(f"{len(names)} profiles for {n_sounds} sounds; give one name a sound, or one for all")
         if any(name is not None for name in names):
             self.require_profiles("used")
-            for name in () if together else dict.fromkeys(names):
-                if name is not None:
-                    self.bank[name]
         return names
 
 

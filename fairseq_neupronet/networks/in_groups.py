@@ -1,11 +1,10 @@
 """Clips classified in their groups: the one place where a model uses what it knows of a group.
 
-A group is known by its clips at hand (:meth:`InGroups.together`), or by what is remembered of clips that were there
-before (:meth:`InGroups.remember`, :meth:`InGroups.classify`). Evaluation, which embeds clips batch by batch, enters at
-:func:`classify_embedded`.
+A group is known by its clips at hand (:meth:`InGroups.together`), or by what is remembered of earlier clips
+(:meth:`InGroups.classify`). Evaluation, which embeds clips batch by batch, enters at :func:`classify_embedded`.
 
-Letters: B clips, N items, G groups, E remembered clips, M mel bands, F frames, D embedding width, S and T sums of mel
-bands and of batch norms.
+Letters: B clips, N items, E remembered clips, M mel bands, F frames, D embedding width, S and T sums of mel bands and
+of batch norms.
 """
 
 import itertools
@@ -98,8 +97,8 @@ class InGroups:
     def remember(self, clips: Iterable[Clip]) -> Profile:
         """Embed one clip or more of a group by themselves, and keep what later clips of the group are classified by.
 
-        Mel bands are normalised by the statistics of these clips, and batch norms adapt to these clips; more than 128
-        of them do so in equal parts, since they have to share a pass.
+        Mel bands are normalised by the statistics of these clips, and batch norms adapt to them, in equal parts where
+        they are more than 128, since they have to share a pass.
         """
         clips = self.gather(clips)
         bands, norms = np.zeros(0), np.zeros(0)
@@ -112,8 +111,8 @@ class InGroups:
             norms = sum(self._embed_group(clips, part) for part in parts)
         else:
             self._embed_in_batches(clips, range(len(clips)))
-        rows = [clip.profile if self.needs.embeddings else torch.zeros(0) for clip in clips]
-        return Profile(torch.stack(rows), bands, norms)
+        kept = [clip.profile if self.needs.embeddings else torch.zeros(0) for clip in clips]
+        return Profile(torch.stack(kept), bands, norms)
 
     def classify(self, clips: Sequence[Clip], profiles: Sequence[Profile | None]) -> Classified:
         """Classify each clip in the group of itself and what is remembered of others (protocols single and enrol-N).
@@ -138,15 +137,15 @@ class InGroups:
         clip, profile = _stacked(self._embed(clips, norms))
         if not self.needs.embeddings:
             return classify_embedded(self.network, clip, profile, Grouping.partition(np.arange(len(clips))))
-        distinct = {id(each): each.embeddings.to(profile) for each in profiles if each is not None}
-        place, places = len(clips), {}
-        for name, embeddings in distinct.items():
-            places[name] = np.arange(place, place := place + len(embeddings))
-        none = np.zeros(0, np.int64)
-        lists = [np.append(own, places.get(id(each), none)) for own, each in enumerate(profiles)]
+        items, places = [profile], {id(None): np.zeros(0, np.int64)}
+        for each in profiles:
+            if id(each) not in places:
+                places[id(each)] = np.arange(each.n_clips) + sum(map(len, items))
+                items.append(each.embeddings.to(profile))
+        lists = [np.append(own, places[id(each)]) for own, each in enumerate(profiles)]
         offsets = np.cumsum([0, *map(len, lists)])
         grouping = Grouping(enrolment=Enrolment(offsets, np.concatenate(lists)), own_items=np.arange(len(clips)))
-        return classify_embedded(self.network, clip, torch.cat([profile, *distinct.values()]), grouping)
+        return classify_embedded(self.network, clip, torch.cat(items), grouping)
 
     def together(self, clips: Iterable[Clip], codes: np.ndarray, keys: Callable[[], np.ndarray]) -> Classified:
         """Classify each clip in the group of all clips at hand that share its code (protocol full).
@@ -219,11 +218,9 @@ class InGroups:
         source, padding = self._collated([clips[place] for place in places])
         with autocast(self.bfloat16, source.device):
             embeddings = self.network.embed(source, padding)
-        clip, profile = (
-            None if each is None else each.to(torch.promote_types(each.dtype, torch.float32)) for each in embeddings
-        )
-        for row, place in enumerate(places):
-            clips[place] = Embedded(clip[row], None if profile is None else profile[row])
+        for place, *rows in zip(places, *(each for each in embeddings if each is not None), strict=True):
+            wide = [row.to(torch.promote_types(row.dtype, torch.float32)) for row in rows]
+            clips[place] = Embedded(wide[0], wide[1] if len(wide) > 1 else None)
 
     def _collated(self, spectrograms: list[np.ndarray]) -> tuple[Tensor, Tensor]:
         """Clips (M, F) padded with zeros at the right, (B, M, F), and the mask (B, F), True on padding."""
