@@ -57,7 +57,7 @@ class Session:
     @property
     def uses_profiles(self) -> bool:
         """Whether a clip's outputs depend on which clips share its profile."""
-        return self._hears_groups or (self.task.cfg.profiling and self.model.grouping != "none")
+        return self.model.needs.any
 
     @property
     def _hears_groups(self) -> bool:

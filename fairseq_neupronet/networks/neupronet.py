@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from fairseq_neupronet.networks.gathering import gather_profiles
 from fairseq_neupronet.networks.pooling import same_profile_mask
 from fairseq_neupronet.networks.profile_bank import ProfileBank
+from fairseq_neupronet.profiles.profile import Needs
 
 GROUPINGS = ("in_batch", "whole_split", "none")
 
@@ -69,7 +70,13 @@ class NeuProNet(nn.Module):
             ``bank`` where they are not in the batch (official ``npn_option`` 1, which embeds them anew for every
             batch). ``none``: the clip's own.
         bank: embeddings of the training split, for ``whole_split``.
+
+    Attributes:
+        bands_by_group: outside training the network is given clips whose mel bands are normalised over their groups.
+        norms_by_group: outside training its batch norms adapt to groups.
     """
+
+    bands_by_group = norms_by_group = False
 
     def __init__(
         self,
@@ -104,6 +111,11 @@ class NeuProNet(nn.Module):
     def profiling(self) -> bool:
         """Whether profiles are used."""
         return self.profile_extractor is not None
+
+    @property
+    def needs(self) -> Needs:
+        """What of its group a clip's class depends on, outside training."""
+        return Needs(self.profiling and self.grouping != "none", self.bands_by_group, self.norms_by_group)
 
     @property
     def backbone_frozen(self) -> bool:

@@ -221,6 +221,8 @@ class SpectrogramFinetuningTask(SpectrogramPretrainingTask):
                 f"task.adaptive_batch_norm={self.cfg.adaptive_batch_norm}: model.backbone={cfg.backbone} has no batch "
                 "norm that could be adapted; take an efficientnet or a resnet, or leave it out"
             )
+        model.bands_by_group = self.cfg.profile_normalize
+        model.norms_by_group = self.cfg.adaptive_batch_norm is not None
         if from_checkpoint:
             return model
         paths = {f"model.{name}": cfg.get(name) for _, name in _STARTS_FROM}

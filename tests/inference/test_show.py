@@ -12,7 +12,7 @@ import fairseq_neupronet
 from fairseq_neupronet.audio.features import band_centres
 from fairseq_neupronet.audio.recipe import FeatureRecipe
 from fairseq_neupronet.cli import main
-from fairseq_neupronet.inference.grouping import attention
+from fairseq_neupronet.networks.in_groups import attention
 from fairseq_neupronet.networks.pooling import ProfilePooling
 
 
