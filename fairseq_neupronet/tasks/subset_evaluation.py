@@ -71,12 +71,14 @@ class SubsetEvaluation:
 
         def classification(meters) -> float:
             evaluation = evaluated(meters)
-            total = criterion.classification_loss(evaluation.logits, evaluation.target)
+            total = criterion.loss.classification(evaluation.logits, evaluation.target)
             return float(total) / len(evaluation.target) if len(evaluation.target) else math.nan
 
         metrics.log_derived(
             "loss",
-            lambda meters: criterion.combine(classification(meters), meters["_contrastive"].avg, meters["_extra"].avg),
+            lambda meters: criterion.loss.combine(
+                classification(meters), meters["_contrastive"].avg, meters["_extra"].avg
+            ),
         )
         metrics.log_derived("loss_classification", classification)
         if task.cfg.profiling:
