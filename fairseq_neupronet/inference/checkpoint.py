@@ -115,7 +115,7 @@ def read_checkpoint(path: str | Path, recipe=None, data: str | Path | None = Non
     grouping = model["grouping"] if model["grouping"] == "none" else "in_batch"
     return Checkpoint(
         path=path,
-        model=_namespace(model | {"grouping": grouping, "auto_encoder": False}),
+        model=namespace(model | {"grouping": grouping, "auto_encoder": False}),
         weights={name: weight for name, weight in contents.weights.items() if not name.startswith(_TRAINING_WEIGHTS)},
         classes=list(classes),
         recipe=_recipe(path, known.get("recipe"), recipe, model["n_mels"]),
@@ -128,9 +128,10 @@ def read_checkpoint(path: str | Path, recipe=None, data: str | Path | None = Non
     )
 
 
-def _namespace(values: dict) -> SimpleNamespace:
+def namespace(values: dict) -> SimpleNamespace:
+    """A section of a configuration, and the sections in it, with its options as attributes."""
     return SimpleNamespace(
-        **{name: _namespace(value) if isinstance(value, dict) else value for name, value in values.items()}
+        **{name: namespace(value) if isinstance(value, dict) else value for name, value in values.items()}
     )
 
 
