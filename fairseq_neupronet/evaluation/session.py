@@ -1,7 +1,6 @@
 """A checkpoint in memory, evaluated on one subset after the other, without fairseq."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -18,7 +17,7 @@ from fairseq_neupronet.evaluation.outputs import ClipOutputs, Evaluation, evalua
 from fairseq_neupronet.evaluation.plan import Plan
 from fairseq_neupronet.inference.checkpoint import namespace
 from fairseq_neupronet.inference.network import import_user_dir, trained_network
-from fairseq_neupronet.networks.adaptive_batch_norm import adapted_to_groups, has_batch_norm
+from fairseq_neupronet.networks.adaptive_batch_norm import adapted_to_batch, check_batch_norm
 from fairseq_neupronet.networks.losses import NeuProNetLoss
 from fairseq_neupronet.profiles.groups import Grouping
 from fairseq_neupronet.profiles.protocols import Protocol
@@ -64,20 +63,14 @@ class Session:
         if contents.data:
             self.prepared.restore(contents.data)
         self._network = self._load_network(contents)
-        loss = NeuProNetLoss(
-            namespace(contents.config["criterion"]), len(self.prepared.classes), self.options.profiling
-        )
-        self._loss = loss.eval()
+        options, n_classes = namespace(contents.config["criterion"]), len(self.prepared.classes)
+        self._loss = NeuProNetLoss(options, n_classes, self.options.profiling).eval()
         self._batches: dict[tuple, list[_Batch]] = {}
 
     def _load_network(self, contents: Contents):
         network = trained_network(contents.path, namespace(contents.config["model"]), contents.weights)
-        adaptive = self.options.adaptive_batch_norm
-        if adaptive is not None and not has_batch_norm(network.backbone):
-            raise InputError(
-                f"task.adaptive_batch_norm={adaptive}: model.backbone={contents.config['model']['backbone']} has no "
-                "batch norm that could be adapted; take an efficientnet or a resnet, or leave it out"
-            )
+        name, adaptive = contents.config["model"]["backbone"], self.options.adaptive_batch_norm
+        check_batch_norm(network.backbone, name, adaptive)
         network.bfloat16 = self.options.bfloat16
         if contents.updates is not None:
             network.set_num_updates(contents.updates)
@@ -157,14 +150,9 @@ class Session:
         )
         for batch in loader:
             batch = _on_device(batch, self._device)
-            with self._adapted(batch):
+            with adapted_to_batch(self._network.backbone, batch, self.options.adaptive_batch_norm):
                 terms, output = self._loss(self._network, batch)
             yield _Batch(ClipOutputs.of_batch(batch, output), terms.contrastive, terms.extra)
-
-    def _adapted(self, batch: dict) -> AbstractContextManager:
-        if "together" not in batch:
-            return nullcontext()
-        return adapted_to_groups(self._network.backbone, **batch["together"], prior=self.options.adaptive_batch_norm)
 
 
 def _on_device(value, device: torch.device):

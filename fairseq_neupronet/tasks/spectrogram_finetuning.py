@@ -1,7 +1,6 @@
 """fairseq task ``spectrogram_finetuning``: labelled spectrograms, evaluated under a named protocol."""
 
 import logging
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Optional  # fairseq's argument parser reads these forms only
 
@@ -14,9 +13,8 @@ from fairseq_neupronet.backbones.wav2vec2.network import ARCHITECTURE_FIELDS
 from fairseq_neupronet.checkpoints.start_weights import StartWeights
 from fairseq_neupronet.data.dataset import SpectrogramDataset
 from fairseq_neupronet.data.prepared import check_evaluation_options
-from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.evaluation.metrics import figure_names
-from fairseq_neupronet.networks.adaptive_batch_norm import adapted_to_groups, has_batch_norm
+from fairseq_neupronet.networks.adaptive_batch_norm import adapted_to_batch, check_batch_norm
 from fairseq_neupronet.networks.profile_bank import embed_split
 from fairseq_neupronet.profiles.shuffling import AMONG
 from fairseq_neupronet.tasks.spectrogram_pretraining import SpectrogramPretrainingTask, SpectrogramTaskConfig, _agree
@@ -120,11 +118,7 @@ class SpectrogramFinetuningTask(SpectrogramPretrainingTask):
         start = self._start = StartWeights()
         model = super().build_model(cfg, from_checkpoint)
         del self._start  # its files take memory
-        if self.cfg.adaptive_batch_norm is not None and not has_batch_norm(model.backbone):
-            raise InputError(
-                f"task.adaptive_batch_norm={self.cfg.adaptive_batch_norm}: model.backbone={cfg.backbone} has no batch "
-                "norm that could be adapted; take an efficientnet or a resnet, or leave it out"
-            )
+        check_batch_norm(model.backbone, cfg.backbone, self.cfg.adaptive_batch_norm)
         if from_checkpoint:
             return model
         paths = {f"model.{name}": cfg.get(name) for _, name in _STARTS_FROM}
@@ -172,17 +166,12 @@ class SpectrogramFinetuningTask(SpectrogramPretrainingTask):
 
     def valid_step(self, sample, model, criterion):
         self.evaluation.network, self.evaluation.criterion = model, criterion
-        with self._adapted(model, sample):
+        with adapted_to_batch(model.backbone, sample, self.cfg.adaptive_batch_norm):
             loss, sample_size, log = super().valid_step(sample, model, criterion)
         if log:
             log["_step"] = self._valid_steps
         self._valid_steps += 1
         return loss, sample_size, log
-
-    def _adapted(self, model, sample: dict) -> AbstractContextManager:
-        if "together" not in sample:
-            return nullcontext()
-        return adapted_to_groups(model.backbone, **sample["together"], prior=self.cfg.adaptive_batch_norm)
 
     @staticmethod
     def logging_outputs_can_be_summed(criterion) -> bool:

@@ -102,8 +102,8 @@ class SpectrogramPretrainingTask(FairseqTask):
         if recipe is None:
             raise InputError(
                 f"task.frequency_warp={self.cfg.frequency_warp}: {self.prepared.train_manifest.root} has no "
-                "recipe.yaml, so that the frequencies of its mel bands are unknown; prepare the data with `neupronet prepare`, or "
-                "leave it unset"
+                "recipe.yaml, so that the frequencies of its mel bands are unknown; prepare the data with `neupronet "
+                "prepare`, or leave it unset"
             )
         return FrequencyWarp(self.cfg.frequency_warp, band_centres(FeatureRecipe.from_dict(recipe)))
 
