@@ -105,7 +105,7 @@ class SpectrogramDataset(Dataset):
         targets: (N,) class indices, or None.
         subset: the split's name; batches carry it.
         options: how clips are treated.
-        treatment: how they are grouped in evaluation.
+        treatment: how they are grouped in evaluation; there is none in training.
 
     Raises:
         InputError: no clip is long enough, or profile batches without profiles.
@@ -117,12 +117,12 @@ class SpectrogramDataset(Dataset):
         targets: np.ndarray | None,
         subset: str,
         options: DatasetOptions,
-        treatment: Treatment | None = None,
+        treatment: Treatment = Treatment(),
     ):
         super().__init__()
         self.manifest, self.targets, self.subset = manifest, targets, subset
         self.options = options if options.training else options.for_evaluation()
-        self.treatment, self.epoch = treatment or Treatment(), 1
+        self.treatment, self.epoch = treatment, 1
         self._files, self._statistics = ClipFiles(manifest.root), None
         rows = kept_rows(manifest, options.min_sample_size)
         limits = (options.fixed_frames, options.max_sample_size, np.iinfo(np.int64).max)
@@ -161,13 +161,13 @@ class SpectrogramDataset(Dataset):
         """The lists whose members the items are; None: the items are clips."""
         return self.treatment.pairs
 
-    def __len__(self) -> int:
-        return len(self.rows)
-
     @property
     def profiles(self) -> np.ndarray:
-        """(N,) profile codes of the items."""
+        """Profile code of each item."""
         return self.manifest.profiles[self.rows]
+
+    def __len__(self) -> int:
+        return len(self.rows)
 
     def for_evaluation(self) -> "SpectrogramDataset":
         """The same items as evaluation has them: cut at their start, not augmented, batched by length."""
@@ -234,7 +234,7 @@ class SpectrogramDataset(Dataset):
         lengths = np.array([sample["source"].shape[1] for sample in samples])
         n_frames = self.options.fixed_frames or int(lengths.max())
         source = _padded(self._normalized([sample["source"].numpy() for sample in samples], ids), n_frames)
-        options, mixed = self.options, None
+        options, mixed = self.options, {}
         draws = self._draws(rows) if options.training else None
         if options.warp is not None:
             source = options.warp(source, draws[:, _WARP])
@@ -242,16 +242,14 @@ class SpectrogramDataset(Dataset):
             source = options.augment(source, lengths, draws[:, _AUGMENT])
         if options.mixup is not None:
             source, partner, share = options.mixup(source, draws[:, _MIX])
-            mixed = {"partner": partner, "share": share}
+            mixed = {"mixed": {"partner": partner, "share": share}}
         padding_mask = torch.from_numpy(np.arange(n_frames) >= lengths[:, None])
         net_input = {"source": source, "padding_mask": padding_mask, "frames": lengths}
         if options.profiling and self.manifest.profiles is not None:
             net_input["profile"] = torch.from_numpy(self.manifest.profiles[rows])
-        batch = {"id": torch.from_numpy(ids), "subset": self.subset, "net_input": net_input}
+        batch = {"id": torch.from_numpy(ids), "subset": self.subset, "net_input": net_input} | mixed
         if self.targets is not None:
             batch["target"] = torch.from_numpy(self.targets[rows])
-        if mixed is not None:
-            batch["mixed"] = mixed
         if self.treatment.together is not None:
             batch["together"] = self.treatment.together.of_batch(ids)
         return batch

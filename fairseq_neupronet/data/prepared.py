@@ -269,7 +269,7 @@ class PreparedFolder:
             clips_per_profile=options.clips_per_profile if options.profile_batches else None,
             profile_normalization=normalization,
         )
-        treatment = None if training else self._treatment(manifest, protocol)
+        treatment = Treatment() if training else self._treatment(manifest, protocol)
         return self._kind(manifest, targets, split, dataset_options, treatment)
 
     def _treatment(self, manifest: Manifest, protocol: Protocol | None) -> Treatment:

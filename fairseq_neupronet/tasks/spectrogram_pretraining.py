@@ -136,8 +136,8 @@ class SpectrogramPretrainingTask(FairseqTask):
     def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
         if ignore_grad and "profile" in sample["net_input"]:
             # A batch that fairseq gives to a worker without one, and that must not count: nobody may pool over it.
-            strangers = -1 - torch.arange(len(sample["id"]), device=sample["net_input"]["profile"].device)
-            sample = sample | {"net_input": sample["net_input"] | {"profile": strangers}}
+            of_nobody = -1 - torch.arange(len(sample["id"]), device=sample["net_input"]["profile"].device)
+            sample = sample | {"net_input": sample["net_input"] | {"profile": of_nobody}}
         with draws_of_batch(process_number()):
             loss, size, log = super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
         if not ignore_grad:
