@@ -35,6 +35,13 @@ class ClipOutputs:
     profile: Tensor | None
     code: Tensor | None
 
+    @classmethod
+    def of_batch(cls, sample: dict, output) -> "ClipOutputs":
+        """Of a data set's batch and what the network says of it, a :class:`~fairseq_neupronet.networks.neupronet.
+        Classified`."""
+        kept = sample["id"], sample["target"], output.clip, output.profile, sample["net_input"].get("profile")
+        return cls(*(None if value is None else value.detach() for value in kept))
+
     def __getstate__(self) -> dict:
         """Other processes get it on the CPU; they have devices of their own."""
         return {name: None if value is None else value.cpu() for name, value in vars(self).items()}

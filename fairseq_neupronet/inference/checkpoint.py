@@ -115,7 +115,7 @@ def read_checkpoint(path: str | Path, recipe=None, data: str | Path | None = Non
     grouping = model["grouping"] if model["grouping"] == "none" else "in_batch"
     return Checkpoint(
         path=path,
-        model=_namespace(model | {"grouping": grouping}),
+        model=namespace(model | {"grouping": grouping, "auto_encoder": False}),
         weights={name: weight for name, weight in contents.weights.items() if not name.startswith(_TRAINING_WEIGHTS)},
         classes=list(classes),
         recipe=_recipe(path, known.get("recipe"), recipe, model["n_mels"]),
@@ -128,9 +128,10 @@ def read_checkpoint(path: str | Path, recipe=None, data: str | Path | None = Non
     )
 
 
-def _namespace(values: dict) -> SimpleNamespace:
+def namespace(values: dict) -> SimpleNamespace:
+    """A section of a configuration, and the sections in it, with its options as attributes."""
     return SimpleNamespace(
-        **{name: _namespace(value) if isinstance(value, dict) else value for name, value in values.items()}
+        **{name: namespace(value) if isinstance(value, dict) else value for name, value in values.items()}
     )
 
 
@@ -193,21 +194,36 @@ def _recipe(path: Path, stored: dict | None, given, n_mels: int) -> FeatureRecip
     return recipe
 
 
+def trained_network(path: Path, config, weights: dict[str, Tensor]) -> NeuProNet:
+    """Build and fill a network.
+
+    Args:
+        path: the checkpoint, for messages.
+        config: of :func:`~fairseq_neupronet.networks.build.build_network`.
+        weights: by name, all that the network has and no others.
+
+    Raises:
+        InputError: weights that do not fit the configuration, or an unknown backbone.
+    """
+    network = build_network(config)
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(
+            f"{path}: its weights do not fit its configuration ({reason}); was it made by another version of this "
+            "package?"
+        ) from None
+    return network
+
+
 def load_network(checkpoint: Checkpoint) -> NeuProNet:
     """Build and fill the network, in evaluation mode, without gradients.
 
     Raises:
         InputError: weights that do not fit the configuration, or an unknown backbone.
     """
-    network = build_network(checkpoint.model)
-    try:
-        network.load_state_dict(checkpoint.weights)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(
-            f"{checkpoint.path}: its weights do not fit its configuration ({reason}); was it made by "
-            "another version of this package?"
-        ) from None
+    network = trained_network(checkpoint.path, checkpoint.model, checkpoint.weights)
     if checkpoint.adaptive_batch_norm is not None and not has_batch_norm(network.backbone):
         raise InputError(
             f"{checkpoint.path}: task.adaptive_batch_norm is set, and its backbone has no batch norm; the "

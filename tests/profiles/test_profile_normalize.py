@@ -127,7 +127,8 @@ def test_augmentation_comes_after_it(corpus):
         padded = np.zeros(batch["net_input"]["source"].shape, np.float32)
         for place, clip in enumerate(batch["id"].tolist()):
             padded[place, :, : lengths[place]] = split.normalized(clip, split.of_profile(clip))
-        expected = data.augment(torch.from_numpy(padded), lengths, data._draws(data.rows[batch["id"].numpy()])[:, 1:])
+        draws = data._draws(data.rows[batch["id"].numpy()])[:, 1:]
+        expected = data.options.augment(torch.from_numpy(padded), lengths, draws)
         torch.testing.assert_close(batch["net_input"]["source"], expected, atol=2e-5, rtol=0)
 
 
