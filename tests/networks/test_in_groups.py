@@ -57,7 +57,7 @@ def close(found, expected):
 @pytest.mark.parametrize("needs", NEEDS)
 def test_a_batch_is_its_clips_one_by_one(clips, needs):
     in_groups = engine(*needs)
-    profiles = [in_groups.remember(clips[:2]), None, in_groups.remember(clips[2:3])]
+    profiles = [in_groups.remember(clips[:2]), None, in_groups.remember(clips[3:4])]
     of_clips = [profiles[number % 3] for number in range(len(clips))]
     found = in_groups.classify(clips, of_clips)
     for number, clip in enumerate(clips):
