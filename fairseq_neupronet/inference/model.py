@@ -15,7 +15,7 @@ from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.inference import clips, results
 from fairseq_neupronet.inference.checkpoint import in_groups, load_network, read_checkpoint
 from fairseq_neupronet.inference.clips import Sound, choose_windows, name_of, read_clips
-from fairseq_neupronet.inference.picture import Heard
+from fairseq_neupronet.inference.picture import Inspection
 from fairseq_neupronet.inference.results import Clip, Embeddings, Finished, Prediction, Unreadable
 from fairseq_neupronet.networks.in_groups import BATCH, attention
 from fairseq_neupronet.profiles.bank import Bank
@@ -234,7 +234,7 @@ class TrainedModel:
         window: float | None = None,
         hop: float | None = None,
         sample_rate: int | None = None,
-    ) -> Heard:
+    ) -> Inspection:
         """All there is to show of one window of a sound.
 
         Args:
@@ -257,7 +257,7 @@ class TrainedModel:
                 weights = attention(self.network, clip.clip, clip.profile, remembered.embeddings)
             probabilities = clip.logits.softmax(dim=0).numpy()
             title = [path, self.classes[int(probabilities.argmax())], *([f"profile {profile}"] if profile else [])]
-            return Heard(
+            return Inspection(
                 "  ·  ".join(title),
                 clip.start,
                 waveform.numpy(),
