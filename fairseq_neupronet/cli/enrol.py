@@ -45,7 +45,7 @@ def _run(arguments: argparse.Namespace) -> None:
             print(f"{name}\t{n_clips}")
         return
     if not arguments.path:
-        raise InputError("--path is missing; give the checkpoint that is to hear the recordings")
+        raise InputError("--path is missing; give the checkpoint of the model that is to use them")
     groups: dict[str, list[str]] = {}
     if arguments.profiles:
         for path, name in read_profiles(arguments.profiles).items():

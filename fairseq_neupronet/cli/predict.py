@@ -9,7 +9,7 @@ from fairseq_neupronet.errors import InputError
 
 _DESCRIPTION = """\
 Label audio files by a trained model: any format that libsndfile reads (wav, flac, ogg, mp3 …), any rate, any number of
-channels, any length. A file longer than the model hears at once is cut into windows, each labelled with its times. A
+channels, any length. A file longer than the model takes at once is cut into windows, each labelled with its times. A
 file that cannot be read is named at the end, and the exit code is then 1; the others are labelled.
 """
 _EPILOG = """\

@@ -1,4 +1,4 @@
-"""``neupronet show``: a picture of what a model hears."""
+"""``neupronet show``: a picture of a clip and what a model says of it."""
 
 import argparse
 from pathlib import Path
@@ -15,7 +15,7 @@ clip of its profile counts. Profiles are given as for neupronet predict. Needs m
 
 def add_parser(subparsers) -> None:
     """Add ``show``."""
-    parser = subparsers.add_parser("show", help="draw what a model hears in a file", description=_DESCRIPTION)
+    parser = subparsers.add_parser("show", help="draw a clip and what a model says of it", description=_DESCRIPTION)
     parser.add_argument("files", nargs=1, metavar="FILE", help="audio file")
     parser.add_argument("--out", metavar="PICTURE", help="png, svg or pdf (default: the file's name with .png, here)")
     parser.add_argument(
@@ -37,7 +37,7 @@ def _run(arguments: argparse.Namespace) -> None:
             raise InputError(f"{arguments.files[0]}: stands for {len(sounds)} files; give one audio file")
         if grouping.pop("together", False):
             raise InputError("--profiles without --bank: one file has no others; name a bank, or use --profile-from")
-        heard = model.inspect(
+        inspection = model.inspect(
             sounds[0],
             number=arguments.number,
             window=arguments.window,
@@ -45,7 +45,7 @@ def _run(arguments: argparse.Namespace) -> None:
             profile=_only(grouping.get("profiles")),
         )
         out = arguments.out or f"{Path(sounds[0]).stem}.png"
-        draw(heard, out)
+        draw(inspection, out)
     print(out)
 
 

@@ -1,4 +1,4 @@
-"""A trained model, ready for use. Letters: N clips, D embedding width, K classes."""
+"""A trained model, ready for use. Letter: K classes."""
 
 import copy
 import itertools
@@ -15,7 +15,7 @@ from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.inference import clips, results
 from fairseq_neupronet.inference.checkpoint import in_groups, load_network, read_checkpoint
 from fairseq_neupronet.inference.clips import Sound, choose_windows, name_of, read_clips
-from fairseq_neupronet.inference.picture import Heard
+from fairseq_neupronet.inference.picture import Inspection
 from fairseq_neupronet.inference.results import Clip, Embeddings, Finished, Prediction, Unreadable
 from fairseq_neupronet.networks.in_groups import BATCH, attention
 from fairseq_neupronet.profiles.bank import Bank
@@ -89,7 +89,7 @@ class TrainedModel:
 
     @property
     def bank(self) -> Bank:
-        self._bank = self._bank or self._empty_bank()  # a model's digest takes time
+        self._bank = self._bank or self._empty_bank()
         return self._bank
 
     def _empty_bank(self) -> Bank:
@@ -114,8 +114,7 @@ class TrainedModel:
             InputError: a model without profiles, a sound that cannot be read (nothing is enrolled then), a bad name.
         """
         self.require_profiles("enrolled")
-        windows = choose_windows(self.checkpoint, None, None)
-        events = read_clips(self.checkpoint, _listed(sounds), windows, sample_rate)
+        events = read_clips(self.checkpoint, _listed(sounds), choose_windows(self.checkpoint, None, None), sample_rate)
         self.bank.add(name, profile := clips.remember(self.in_groups, events, name))
         return profile.n_clips
 
@@ -166,12 +165,12 @@ class TrainedModel:
         Raises:
             InputError: a sound that cannot be read, a profile that is not enrolled, options that do not go together.
         """
-        predictions = []
+        outcomes = []
         for outcome in self.stream(sounds, profiles, **options):
             if isinstance(outcome, Unreadable):
                 raise InputError(outcome.sentence)
-            predictions.append(outcome)
-        return predictions
+            outcomes.append(outcome)
+        return outcomes
 
     def stream(
         self,
@@ -235,7 +234,7 @@ class TrainedModel:
         window: float | None = None,
         hop: float | None = None,
         sample_rate: int | None = None,
-    ) -> Heard:
+    ) -> Inspection:
         """All there is to show of one window of a sound.
 
         Args:
@@ -252,14 +251,13 @@ class TrainedModel:
         windows = choose_windows(checkpoint, window, hop).cut(clips.stream_sound(checkpoint, sound, 0, sample_rate))
         for place, waveform in itertools.islice(windows, max(0, number - 1), max(0, number)):
             clip = clips.make_clip(checkpoint, 0, place, waveform)
-            spectrogram = clip.spectrogram
-            results.fill([clip], self.in_groups.classify([spectrogram], [remembered]))
+            results.fill([clip], self.in_groups.classify([spectrogram := clip.spectrogram], [remembered]))
             weights = None
             if self.network.needs.embeddings and remembered is not None:
                 weights = attention(self.network, clip.clip, clip.profile, remembered.embeddings)
             probabilities = clip.logits.softmax(dim=0).numpy()
             title = [path, self.classes[int(probabilities.argmax())], *([f"profile {profile}"] if profile else [])]
-            return Heard(
+            return Inspection(
                 "  ·  ".join(title),
                 clip.start,
                 waveform.numpy(),

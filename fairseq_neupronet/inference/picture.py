@@ -1,4 +1,4 @@
-"""One picture of what a model hears in a clip. Needs matplotlib."""
+"""One picture of a clip and what a model says of it. Needs matplotlib."""
 
 import io
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _BLUE, _ORANGE = "#2b6cb0", "#c05621"
 
 
 @dataclass(frozen=True)
-class Heard:
+class Inspection:
     """What the picture shows. Letters: N samples, M mel bands, F frames, K classes, G clips of the group.
 
     Attributes:
@@ -43,22 +43,22 @@ class Heard:
     attention: np.ndarray | None
 
 
-def draw(heard: Heard, path: str | Path) -> None:
+def draw(inspection: Inspection, path: str | Path) -> None:
     """Write the picture of :func:`render` into a file, whose ending says the format (png, svg, pdf).
 
     Raises:
         InputError: as :func:`render`, or the file cannot be written.
     """
-    picture = render(heard, Path(path).suffix.lstrip(".") or "png", str(path))
+    picture = render(inspection, Path(path).suffix.lstrip(".") or "png", str(path))
     with atomic_file(path, "wb") as file:
         file.write(picture)
 
 
-def render(heard: Heard, form: str = "png", name: str = "the picture", probabilities: bool = True) -> bytes:
+def render(inspection: Inspection, form: str = "png", name: str = "the picture", probabilities: bool = True) -> bytes:
     """Draw waveform, spectrogram in seconds and hertz, class probabilities, attention in the group.
 
     Args:
-        heard: what to show.
+        inspection: what to show.
         form: png, svg or pdf.
         name: of the picture, for the sentence of an error.
         probabilities: whether those of the classes are drawn.
@@ -76,18 +76,18 @@ def render(heard: Heard, form: str = "png", name: str = "the picture", probabili
         raise InputError("pictures need matplotlib; install it with pip install 'fairseq-neupronet[show]'") from None
     if form not in FigureCanvasAgg.get_supported_filetypes():
         raise InputError(f"{name}: {form!r} is no format of pictures; end the name in .png, .svg or .pdf")
-    grouped = heard.attention is not None and len(heard.attention) > 1
+    grouped = inspection.attention is not None and len(inspection.attention) > 1
     heights = (1, 2, 2) if probabilities or grouped else (1, 2)
     figure = Figure(figsize=(10, 1.4 * sum(heights)), dpi=_DOTS_PER_INCH, layout="constrained")
-    figure.suptitle(_shortened(heard.title))
+    figure.suptitle(_shortened(inspection.title))
     grid = figure.add_gridspec(len(heights), 2, height_ratios=heights)
     waveform = figure.add_subplot(grid[0, :])
-    _draw_waveform(waveform, heard)
-    _draw_spectrogram(figure, figure.add_subplot(grid[1, :], sharex=waveform), heard)
+    _draw_waveform(waveform, inspection)
+    _draw_spectrogram(figure, figure.add_subplot(grid[1, :], sharex=waveform), inspection)
     if probabilities:
-        _draw_probabilities(figure.add_subplot(grid[2, 0] if grouped else grid[2, :]), heard)
+        _draw_probabilities(figure.add_subplot(grid[2, 0] if grouped else grid[2, :]), inspection)
     if grouped:
-        _draw_attention(figure.add_subplot(grid[2, 1] if probabilities else grid[2, :]), heard.attention)
+        _draw_attention(figure.add_subplot(grid[2, 1] if probabilities else grid[2, :]), inspection.attention)
     file = io.BytesIO()
     figure.savefig(file, format=form)
     return file.getvalue()
@@ -98,22 +98,22 @@ def _shortened(title: str, length: int = 100) -> str:
     return (title if len(title) <= length else f"…{title[1 - length :]}").replace("$", r"\$")
 
 
-def _draw_waveform(axes, heard: Heard) -> None:
-    times = heard.start + np.arange(len(heard.waveform)) / heard.recipe.sample_rate
-    axes.plot(times, heard.waveform, color=_BLUE, linewidth=0.5)
+def _draw_waveform(axes, inspection: Inspection) -> None:
+    times = inspection.start + np.arange(len(inspection.waveform)) / inspection.recipe.sample_rate
+    axes.plot(times, inspection.waveform, color=_BLUE, linewidth=0.5)
     axes.set_ylabel("amplitude")
-    axes.set_xlim(times[0], times[-1] + 1 / heard.recipe.sample_rate)
+    axes.set_xlim(times[0], times[-1] + 1 / inspection.recipe.sample_rate)
     axes.tick_params(labelbottom=False)
 
 
-def _draw_spectrogram(figure, axes, heard: Heard) -> None:
-    n_mels, n_frames = heard.spectrogram.shape
-    hop = heard.recipe.hop_length / heard.recipe.sample_rate
+def _draw_spectrogram(figure, axes, inspection: Inspection) -> None:
+    n_mels, n_frames = inspection.spectrogram.shape
+    hop = inspection.recipe.hop_length / inspection.recipe.sample_rate
     # kaldi's frames begin at their time, librosa's are centred there.
-    window = (heard.recipe.frame_length_ms or 0) / 1000
-    edges = heard.start + window / 2 + (np.arange(n_frames + 1) - 0.5) * hop
-    image = axes.pcolormesh(edges, np.arange(n_mels + 1) - 0.5, heard.spectrogram, cmap="magma", rasterized=True)
-    centres = band_centres(heard.recipe)
+    window = (inspection.recipe.frame_length_ms or 0) / 1000
+    edges = inspection.start + window / 2 + (np.arange(n_frames + 1) - 0.5) * hop
+    image = axes.pcolormesh(edges, np.arange(n_mels + 1) - 0.5, inspection.spectrogram, cmap="magma", rasterized=True)
+    centres = band_centres(inspection.recipe)
     within = [hertz for hertz in _TICKS if centres[0] <= hertz <= centres[-1]]
     places = np.interp(within, centres, np.arange(n_mels))
     # Low ones are close together on a mel axis; labels that would touch are left out.
@@ -124,9 +124,9 @@ def _draw_spectrogram(figure, axes, heard: Heard) -> None:
     figure.colorbar(image, ax=axes, pad=0.01, label="feature value")
 
 
-def _draw_probabilities(axes, heard: Heard) -> None:
-    order = np.argsort(-heard.probabilities)[:_MOST_BARS]
-    bars = axes.barh([heard.classes[number] for number in order], heard.probabilities[order], color=_BLUE)
+def _draw_probabilities(axes, inspection: Inspection) -> None:
+    order = np.argsort(-inspection.probabilities)[:_MOST_BARS]
+    bars = axes.barh([inspection.classes[number] for number in order], inspection.probabilities[order], color=_BLUE)
     axes.bar_label(bars, fmt="%.3f", padding=3)
     axes.invert_yaxis()
     axes.set_xlim(0, 1.15)

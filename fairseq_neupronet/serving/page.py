@@ -185,7 +185,7 @@ def _verdict(heard: Recording, found: Answer) -> str:
 
 
 def _picture(found: Answer) -> str:
-    image = base64.b64encode(render(found.heard, probabilities=False)).decode()
+    image = base64.b64encode(render(found.inspection, probabilities=False)).decode()
     return f'<img alt="waveform, spectrogram and attention" src="data:image/png;base64,{image}">'
 
 

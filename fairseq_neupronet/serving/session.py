@@ -13,7 +13,7 @@ import torch
 from fairseq_neupronet.audio.decode import decoding, stream_audio
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.inference.model import TrainedModel
-from fairseq_neupronet.inference.picture import Heard
+from fairseq_neupronet.inference.picture import Inspection
 from fairseq_neupronet.inference.results import Prediction
 
 MEGABYTE = 1 << 20  # as browsers and gradio count
@@ -39,7 +39,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Recording:
-    """Sound as the model hears it.
+    """Sound as the model receives it.
 
     Attributes:
         name: of the file that it came in.
@@ -70,12 +70,12 @@ class Answer:
     Attributes:
         prediction: in the group of its profile, or alone.
         alone: without the profile; None where it has none.
-        heard: what there is to show of one window.
+        inspection: what there is to show of one window.
     """
 
     prediction: Prediction
     alone: Prediction | None
-    heard: Heard
+    inspection: Inspection
 
 
 class Session:
@@ -170,7 +170,7 @@ class Session:
 
         Args:
             recording: of :meth:`take`.
-            profile: whose it is; None hears it alone.
+            profile: whose it is; None where it is alone.
             window: which one to show, from 1.
 
         Raises:
@@ -179,8 +179,10 @@ class Session:
         with self._lock:
             (prediction,) = self.model.predict(recording.waveform, profile)
             alone = None if profile is None else self.model.predict(recording.waveform)[0]
-            heard = self.model.inspect(recording.waveform, profile, number=window)
-        return Answer(prediction, alone, replace(heard, title=heard.title.replace(prediction.path, recording.name, 1)))
+            inspection = self.model.inspect(recording.waveform, profile, number=window)
+        return Answer(
+            prediction, alone, replace(inspection, title=inspection.title.replace(prediction.path, recording.name, 1))
+        )
 
     def enrol(self, name: str, recordings: Sequence[Recording]) -> int:
         """Add recordings to a profile.

@@ -88,12 +88,12 @@ def save(path: Path, task, network, config, **task_state) -> Path:
     return path
 
 
-def evaluate(task, network, protocol: str) -> dict[str, np.ndarray]:
+def evaluate(task, network, protocol: str, batch_size: int = 5) -> dict[str, np.ndarray]:
     """Logits (K,) of the test split's clips by name, as fairseq-validate has them under a protocol."""
     task.cfg.protocol = protocol
     criterion = tiny.build_criterion(task)
     task.datasets.clear()
-    logits, _ = tiny.evaluation(task, network, criterion, "test", batch_size=5)
+    logits, _ = tiny.evaluation(task, network, criterion, "test", batch_size=batch_size)
     clips = task.dataset("test").manifest.clips
     return {Path(clip).stem: row.numpy() for clip, row in zip(clips, logits, strict=True)}
 

@@ -128,7 +128,9 @@ def test_with_the_others_enrolled_it_is_protocol_full_too(trained, sounds, name)
     assert_same(logits_of(model.predict(files, names)), spoken.evaluate(task, network, "full"))
 
 
-@pytest.mark.parametrize("name", ["profiles", "cmvn", "adaptive", "adaptive_profiles"])
+@pytest.mark.parametrize(
+    "name", ["profiles", "cmvn", "cmvn_profiles", "adaptive", "adaptive_cmvn", "adaptive_profiles"]
+)
 def test_with_what_a_protocol_draws_enrolled_it_is_that_protocol(trained, sounds, name):
     task, network, model = trained(name)
     expected = spoken.evaluate(task, network, "enrol-2")
@@ -277,6 +279,39 @@ def test_a_bank_is_kept_in_a_file(trained, sounds, tmp_path, name):
     assert np.abs(again.predict(files[5])[0].logits - expected).max() > 1e-5
 
 
+@pytest.mark.parametrize("name", ["profiles", "adaptive_cmvn"])
+def test_a_bank_of_the_version_before_is_read(trained, sounds, tmp_path, name):
+    """It had the sums of mel bands and of batch norms in one row, which only its model can divide."""
+    _, _, model = trained(name)
+    files, path = spoken.files_of_test(sounds), tmp_path / "bank.npz"
+    model.enrol("ann", files[:3])
+    model.enrol("bob", files[3])
+    expected = model.predict(files[5], "ann")[0].logits
+    profiles = [model.bank["ann"], model.bank["bob"]]
+    np.savez(
+        path,
+        format=np.array("neupronet profile bank 1"),
+        model=np.array(model.digest),
+        names=np.array(["ann", "bob"]),
+        clips=np.array([3, 1]),
+        embeddings=torch.cat([each.embeddings for each in profiles]).numpy(),
+        band_sums=np.stack([np.concatenate([each.bands, each.norms]) for each in profiles]),
+    )
+    _, _, again = trained(name)
+    again.load_bank(path)
+    np.testing.assert_array_equal(again.predict(files[5], "ann")[0].logits, expected)
+    without_model = Bank.load(path)  # as neupronet enrol --forget has it
+    without_model.forget("bob")
+    without_model.save(path)
+    again.load_bank(path)
+    assert again.bank.clips == {"ann": 3}
+    np.testing.assert_array_equal(again.predict(files[5], "ann")[0].logits, expected)
+    again.save_bank(path)
+    assert np.load(path)["format"] == "neupronet profile bank 2"
+    again.load_bank(path)
+    np.testing.assert_array_equal(again.predict(files[5], "ann")[0].logits, expected)
+
+
 def test_forgetting_removes_a_profile_from_the_file(trained, sounds, tmp_path):
     _, _, model = trained("profiles")
     files, path = spoken.files_of_test(sounds), tmp_path / "bank.npz"
@@ -308,7 +343,7 @@ def test_what_is_no_bank_is_refused(trained, tmp_path):
     np.savez(tmp_path / "other.npz", format="x")
     np.savez(
         tmp_path / "pickle.npz",
-        **dict.fromkeys(("format", "model", "names", "clips", "embeddings", "band_sums"), np.array([{}], object)),
+        **dict.fromkeys(("format", "model", "names", "clips", "embeddings", "bands", "norms"), np.array([{}], object)),
     )
     model.save_bank(tmp_path / "whole.npz")
     (tmp_path / "cut.npz").write_bytes((tmp_path / "whole.npz").read_bytes()[:-300])

@@ -86,7 +86,7 @@ def test_show_writes_a_picture(tmp_path, capsys):
     assert capsys.readouterr().out == f"{out}\n"
     picture = image.imread(out)
     assert picture.shape[:2] == (840, 1200) and len(np.unique(picture.reshape(-1, picture.shape[2]), axis=0)) > 100
-    heard = fairseq_neupronet.load(path).inspect(files[0])
-    assert heard.attention is None and heard.spectrogram.shape[1] == 61
+    inspection = fairseq_neupronet.load(path).inspect(files[0])
+    assert inspection.attention is None and inspection.spectrogram.shape[1] == 61
     assert main(["show", files[0], "--path", str(path), "--out", str(tmp_path / "a.xyz")]) == 1
     assert "'xyz' is no format of pictures" in capsys.readouterr().err and not (tmp_path / "a.xyz").exists()

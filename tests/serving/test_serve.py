@@ -73,8 +73,8 @@ def test_a_clip_is_labelled_as_predict_labels_its_file(session, paths, sounds, u
     answer = session.answer(recording)
     np.testing.assert_allclose(answer.prediction.logits, model.predict(files[5])[0].logits, atol=1e-5)
     assert answer.alone is None and recording.name == "test5.wav"
-    assert answer.heard.title.startswith("test5.wav") and answer.heard.attention is None
-    np.testing.assert_allclose(answer.heard.waveform, soundfile.read(files[5])[0], atol=1e-6)
+    assert answer.inspection.title.startswith("test5.wav") and answer.inspection.attention is None
+    np.testing.assert_allclose(answer.inspection.waveform, soundfile.read(files[5])[0], atol=1e-6)
 
 
 def test_a_profile_is_enrolled_used_and_forgotten_as_the_models_own(session, paths, sounds, upload):
@@ -86,7 +86,7 @@ def test_a_profile_is_enrolled_used_and_forgotten_as_the_models_own(session, pat
     answer = session.answer(session.take(upload(files[5])), "ann")
     np.testing.assert_allclose(answer.prediction.logits, model.predict(files[5], "ann")[0].logits, atol=1e-5)
     np.testing.assert_allclose(answer.alone.logits, model.predict(files[5])[0].logits, atol=1e-5)
-    assert np.abs(answer.alone.logits - answer.prediction.logits).max() > 1e-3 and len(answer.heard.attention) == 4
+    assert np.abs(answer.alone.logits - answer.prediction.logits).max() > 1e-3 and len(answer.inspection.attention) == 4
     session.forget("ann")
     assert session.profiles == {}
     with pytest.raises(InputError, match="'ann' is not enrolled"):
@@ -98,8 +98,8 @@ def test_a_long_clip_is_shown_window_by_window(session, tmp_path):
     recording = session.take(tmp_path / "long.wav")
     answer = session.answer(recording, window=2)
     assert len(answer.prediction.times) == 3
-    assert answer.heard.start == pytest.approx(answer.prediction.times[1][0])
-    np.testing.assert_allclose(answer.heard.probabilities, answer.prediction.window_probabilities[1], atol=1e-5)
+    assert answer.inspection.start == pytest.approx(answer.prediction.times[1][0])
+    np.testing.assert_allclose(answer.inspection.probabilities, answer.prediction.window_probabilities[1], atol=1e-5)
 
 
 def test_profiles_are_saved_where_a_bank_is_named_only(paths, sounds, upload, tmp_path):
