@@ -10,15 +10,18 @@ from pathlib import Path
 
 import pytest
 import small_benchmark
+import stand_in_cells
 import tiny
 import yaml
-from fairseq_neupronet.benchmark.commands import training_command
-from fairseq_neupronet.benchmark.locks import CellLock, end_group
-from fairseq_neupronet.benchmark.recipes import updates_of
+from filelock import FileLock, Timeout
+from stand_in_cells import ROWS_PER_CELL, pretrained, rows, run, started, starts
 
-from fairseq_neupronet.benchmark.benchmark import Benchmark
+from fairseq_neupronet.benchmark import cells
+from fairseq_neupronet.benchmark.benchmark import Benchmark, updates_of
+from fairseq_neupronet.benchmark.cell_folder import training_command
 from fairseq_neupronet.benchmark.cells import chosen, plan_cells
 from fairseq_neupronet.benchmark.config import read_config
+from fairseq_neupronet.benchmark.running_cell import CellLock, end_group
 from fairseq_neupronet.cli import main
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.files import lives, start_time

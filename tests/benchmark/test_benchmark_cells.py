@@ -14,8 +14,6 @@ import pytest
 import small_benchmark
 import stand_in_cells
 import tiny
-from fairseq_neupronet.benchmark.locks import CellLock
-from fairseq_neupronet.benchmark.progress import Progress
 from stand_in_cells import (
     EVALUATE,
     ROWS_PER_CELL,
@@ -35,7 +33,9 @@ from fairseq_neupronet.benchmark.cell_folder import evaluation_command
 from fairseq_neupronet.benchmark.cells import plan_cells
 from fairseq_neupronet.benchmark.config import read_config
 from fairseq_neupronet.benchmark.hydra_cell import Job, run_job
-from fairseq_neupronet.benchmark.results import read_rows
+from fairseq_neupronet.benchmark.results import COLUMNS, read_rows
+from fairseq_neupronet.benchmark.runner import Progress
+from fairseq_neupronet.benchmark.running_cell import CellLock
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.files import start_time
 

@@ -116,6 +116,6 @@ def started(config: Path, out: Path, nap: float) -> tuple[subprocess.Popen, list
 
 
 def children_of(out: Path) -> list[int]:
-    """The process groups that the locks name; a lock is there before its training starts."""
-    children = [json.loads(path.read_text())["child"] for path in out.rglob("lock")]
+    """The process groups that the locks name; a lock is there before its training starts, and empty at first."""
+    children = [json.loads(text)["group"] for path in out.rglob("lock") if (text := path.read_text())]
     return [child for child in children if child]
