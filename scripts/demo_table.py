@@ -3,12 +3,12 @@
 Every figure is accuracy on the test clips; intervals are of a bootstrap over sources, differences are paired by clip.
 """
 
+import csv
 from pathlib import Path
 
 import numpy as np
 
-from fairseq_neupronet.benchmarking.predictions import read_predictions
-from fairseq_neupronet.benchmarking.statistics import Comparison, compare
+from fairseq_neupronet.benchmark.statistics import Comparison, compare_sums
 
 BASE, OFFICIAL, NORMALIZED = MODELS = ("base", "in_batch", "profile_normalize_random")
 PROTOCOLS = ("single", "enrol-3", "full")
@@ -27,29 +27,33 @@ class Predictions:
     def __init__(self, out: Path):
         self._out = out
         # A model without profiles writes none.
-        clips = read_predictions(self._path(NORMALIZED, "full"))
-        self.profile = {clip: profile for clip, profile, _, _ in clips}
+        profile_of = {row["path"]: row["profile"] for row in _rows(self._path(NORMALIZED, "full"))}
+        self._clips = sorted(profile_of)
+        self._profile = np.unique([profile_of[clip] for clip in self._clips], return_inverse=True)[1]
 
     def accuracy(self, model: str, protocol: str, control: str | None = None) -> Comparison:
         """Accuracy and its interval: the difference from a model that is never right."""
-        return compare(self._correct(model, protocol, control), *self._never_and_profiles())
+        return self._compared(self._correct(model, protocol, control))
 
     def gain(self, ours: tuple[str, ...], theirs: tuple[str, ...]) -> Comparison:
         """How much more accurate one evaluation (model, protocol, perhaps control) is than another."""
-        return compare(self._correct(*ours), self._correct(*theirs), self._never_and_profiles()[1])
+        return self._compared(self._correct(*ours) - self._correct(*theirs))
 
-    def _never_and_profiles(self) -> tuple[np.ndarray, np.ndarray]:
-        profiles = np.array([self.profile[clip] for clip in sorted(self.profile)])
-        return np.zeros(len(profiles)), profiles
+    def _compared(self, of_clips: np.ndarray) -> Comparison:
+        return compare_sums(np.bincount(self._profile, of_clips), np.bincount(self._profile))
 
     def _correct(self, model: str, protocol: str, control: str | None = None) -> np.ndarray:
-        lines = read_predictions(self._path(model, protocol, control))
-        found = {clip: target == prediction for clip, _, target, prediction in lines}
-        return np.array([found[clip] for clip in sorted(self.profile)], float)
+        right = {row["path"]: row["target"] == row["prediction"] for row in _rows(self._path(model, protocol, control))}
+        return np.array([right[clip] for clip in self._clips], float)
 
     def _path(self, model: str, protocol: str, control: str | None = None) -> Path:
         folder = f"{protocol}+{control}" if control else protocol
         return self._out / model / "evaluation" / "test" / folder / "predictions.tsv"
+
+
+def _rows(predictions: Path) -> list[dict[str, str]]:
+    with open(predictions, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
 def report(out: Path, data: str) -> str:

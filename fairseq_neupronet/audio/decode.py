@@ -1,9 +1,9 @@
-"""Audio files to mono waveforms of one sample rate."""
+"""Audio files to mono waveforms of one sample rate, whole or block by block: then memory does not grow with length."""
 
 import contextlib
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,8 +11,11 @@ import numpy as np
 import soundfile
 import torch
 import torchaudio
+from torch import Tensor
 
 from fairseq_neupronet.errors import InputError
+
+_BLOCK = 1 << 17  # samples
 
 # torchaudio's polyphase kernel has (new rate / gcd) x (old rate / gcd) taps: gigabytes for two coprime rates.
 # A ratio of terms up to this is exact for every usual pair of rates, and within 1e-6 of any other.
@@ -127,3 +130,77 @@ def resampling_kernel(old_rate: int, new_rate: int) -> tuple[torch.Tensor, int]:
     """The windowed sinc that turns a stretch of samples into ``new_rate``, (taps, new_rate); how far it looks back."""
     resample = torchaudio.transforms.Resample(old_rate, new_rate)
     return resample.kernel.squeeze(1).T.contiguous(), resample.width
+
+
+def stream_audio(path, sample_rate: int) -> Iterator[Tensor]:
+    """What :func:`~fairseq_neupronet.audio.decode.load_audio` gives of a whole file, in blocks (samples,).
+
+    Args:
+        path: the file.
+        sample_rate: the rate wanted, in Hz.
+
+    Raises:
+        InputError: as ``load_audio``; at the block where the mistake stands.
+    """
+    with decoding(path):
+        file = soundfile.SoundFile(str(path))
+    with file:
+        check_rate(file.samplerate, path)
+        yield from resampled(_blocks(file, path), file.samplerate, sample_rate)
+
+
+def _blocks(file: soundfile.SoundFile, path) -> Iterator[Tensor]:
+    n_samples = 0
+    while True:
+        try:
+            samples = file.read(_BLOCK, dtype="float32", always_2d=True)
+        except (soundfile.SoundFileError, RuntimeError):
+            # Deleted or spoilt while it was being read: the sentence is that of a file which cannot be opened.
+            with decoding(path):
+                raise
+        if not len(samples):
+            break
+        n_samples += len(samples)
+        yield as_mono(samples, path)
+    refuse_empty(n_samples, path)
+
+
+def stream_array(samples: np.ndarray, rate: int, sample_rate: int, name: str) -> Iterator[Tensor]:
+    """The same for an array (samples,) or (samples, channels), full scale ±1.
+
+    Raises:
+        InputError: no samples, or samples that are no finite numbers.
+    """
+    waveform = as_mono(np.asarray(samples, np.float32).reshape(len(samples), -1), name)
+    refuse_empty(len(waveform), name)
+    yield from resampled(waveform.split(_BLOCK), rate, sample_rate)
+
+
+def resampled(blocks: Iterable[Tensor], rate: int, sample_rate: int) -> Iterator[Tensor]:
+    """Resample a waveform that comes in blocks; the blocks' edges leave no trace.
+
+    Args:
+        blocks: (samples,) each, at ``rate`` Hz.
+        rate, sample_rate: Hz, of what comes and of what is wanted.
+    """
+    old_rate, new_rate = rate_ratio(rate, sample_rate)
+    if old_rate == new_rate:
+        yield from blocks
+        return
+    kernel, width = resampling_kernel(old_rate, new_rate)
+    waiting, n_read, n_written = torch.zeros(width), 0, 0
+    for block in blocks:
+        n_read += len(block)
+        waiting = torch.cat([waiting, block])
+        n_steps = (len(waiting) - len(kernel)) // old_rate + 1
+        if n_steps > 0:
+            output = _convolve(waiting[: (n_steps - 1) * old_rate + len(kernel)], kernel, old_rate)
+            waiting = waiting[n_steps * old_rate :]
+            n_written += len(output)
+            yield output
+    rest = math.ceil(n_read * new_rate / old_rate) - n_written
+    yield _convolve(torch.nn.functional.pad(waiting, (0, width + old_rate)), kernel, old_rate)[:rest]
+
+
+def _convolve(waveform: Tensor, kernel: Tensor, stride: int) -> Tensor:
+    return (waveform.unfold(0, len(kernel), stride) @ kernel).flatten()

@@ -1,4 +1,4 @@
-"""Waveforms to spectrograms. Letters: M mel bands, F frames."""
+"""Waveforms to spectrograms, and where their mel bands lie. Letters: M mel bands, F frames."""
 
 import functools
 import math
@@ -8,6 +8,8 @@ import torch
 import torchaudio
 
 from fairseq_neupronet.audio.recipe import FeatureRecipe
+
+_KALDI_LOWEST = 20.0  # Hz
 
 AMIN = 1e-10  # librosa.power_to_db's floor of the power
 _BANDS_A_BLOCK = 32  # of 8, 16, 32, 64 and 128, the fastest at 128 bands and 1025 bins
@@ -113,6 +115,32 @@ def _kaldi_fbank(waveform: torch.Tensor, recipe: FeatureRecipe) -> torch.Tensor:
         # The baseline pads the log energies, before it normalises them.
         features = torch.nn.functional.pad(features, (0, 0, 0, recipe.target_frames - len(features)))
     return ((features - recipe.mean) / recipe.divisor).T
+
+
+def band_centres(recipe: FeatureRecipe) -> np.ndarray:
+    """Frequencies at which the bands of a recipe peak, (M,) in Hz: Slaney's mels for ``mel_db``, else kaldi's."""
+    highest = recipe.sample_rate / 2
+    if recipe.kind == "mel_db":
+        return _even(recipe.n_mels, 0.0, highest, _slaney_mel, _slaney_hertz)
+    return _even(
+        recipe.n_mels,
+        _KALDI_LOWEST,
+        highest,
+        lambda hertz: 1127 * np.log1p(hertz / 700),
+        lambda mel: 700 * np.expm1(mel / 1127),
+    )
+
+
+def _even(n_bands: int, lowest: float, highest: float, mel_of, hertz_of) -> np.ndarray:
+    return hertz_of(np.linspace(mel_of(lowest), mel_of(highest), n_bands + 2)[1:-1])
+
+
+def _slaney_mel(hertz: float) -> float:
+    return hertz * 3 / 200 if hertz < 1000 else 15 + 27 * np.log(hertz / 1000) / np.log(6.4)
+
+
+def _slaney_hertz(mel: np.ndarray) -> np.ndarray:
+    return np.where(mel < 15, mel * 200 / 3, 1000 * 6.4 ** ((mel - 15) / 27))
 
 
 _KINDS = {"mel_db": _mel_db, "kaldi_fbank": _kaldi_fbank}

@@ -6,8 +6,7 @@ from efficientnet_pytorch import EfficientNet
 from torch import Tensor, nn
 
 from fairseq_neupronet.backbones import lean_mbconv
-from fairseq_neupronet.backbones.lone_clips import is_one_value, running_statistics
-from fairseq_neupronet.backbones.registry import Backbone, register_backbone
+from fairseq_neupronet.backbones.registry import Backbone, is_one_value, register_backbone, running_statistics
 
 _LEAST_SIZE = 32  # every variant halves both axes five times
 

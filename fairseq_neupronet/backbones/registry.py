@@ -1,14 +1,17 @@
-"""What a backbone is, and the table of those that configs may name.
+"""What a backbone is, the table of those that configs may name, and what those with batch norm share.
 
 Letters: B clips, M mel bands, F frames, D embedding width.
 """
 
+import contextlib
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from torch import Tensor, nn
 
 from fairseq_neupronet.errors import InputError
+
+_STRIDE = 32  # the networks halve both axes five times
 
 # Imported on first use: most need a library of their own.
 _BUILT_IN = (
@@ -72,3 +75,21 @@ def build_backbone(name: str, n_mels: int, embed_dim: int, config) -> Backbone:
     backbone = _REGISTRY[name](n_mels, embed_dim, config)
     backbone.name = name
     return backbone
+
+
+def is_one_value(image: Tensor) -> bool:
+    """Whether such networks end with one value a channel for a batch (B, …, H, W)."""
+    return len(image) == 1 and max(image.shape[-2:]) <= _STRIDE
+
+
+@contextlib.contextmanager
+def running_statistics(network: nn.Module) -> Iterator[None]:
+    """Normalise by the running statistics, and leave them as they are."""
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d) and module.training]
+    for norm in norms:
+        norm.training = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.training = True

@@ -2,8 +2,7 @@
 
 from torch import Tensor, nn
 
-from fairseq_neupronet.backbones.lone_clips import is_one_value, running_statistics
-from fairseq_neupronet.backbones.registry import Backbone, register_backbone
+from fairseq_neupronet.backbones.registry import Backbone, is_one_value, register_backbone, running_statistics
 
 _VARIANTS = ("resnet18", "resnet34", "resnet50")
 

@@ -10,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fairseq_neupronet.errors import InputError, sentence_of
 from fairseq_neupronet.evaluation.metrics import ICBHI_METRICS, METRICS
-from fairseq_neupronet.evaluation.options import parse_options
+from fairseq_neupronet.evaluation.plan import parse_options
 from fairseq_neupronet.files import require_regular
 from fairseq_neupronet.profiles.protocols import Protocol
 

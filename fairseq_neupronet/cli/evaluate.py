@@ -1,10 +1,8 @@
 """``neupronet evaluate``: a checkpoint under several protocols, beside the controls that cost no training."""
 
 import argparse
-import logging
-import warnings
 
-from fairseq_neupronet.evaluation.options import add_options
+from fairseq_neupronet.evaluation.plan import Plan, add_options
 
 _DESCRIPTION = """\
 Evaluate a checkpoint on subsets of a prepared folder, under one protocol after the other. Beside the model stand the
@@ -55,23 +53,10 @@ def add_parser(subparsers) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    logger = logging.getLogger("fairseq")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            # torch recommends newer functions to fairseq, and the loader pinned memory to machines without a GPU.
-            warnings.simplefilter("ignore", FutureWarning)
-            warnings.filterwarnings("ignore", message="'pin_memory' argument", category=UserWarning)
-            _evaluate(arguments)
-    finally:
-        logger.setLevel(level)
-
-
-def _evaluate(arguments: argparse.Namespace) -> None:
     from fairseq_neupronet.evaluation.evaluate import evaluate_checkpoint
-    from fairseq_neupronet.evaluation.plan import Plan
+    from fairseq_neupronet.trainer.memory import keep_freed_memory
 
+    keep_freed_memory()
     evaluate_checkpoint(
         Plan.of(
             path=arguments.path,

@@ -36,8 +36,8 @@ def add_window_options(parser: argparse.ArgumentParser) -> None:
 
 def load_model(arguments: argparse.Namespace):
     """The :class:`~fairseq_neupronet.inference.model.TrainedModel` that the options name."""
+    from fairseq_neupronet.inference.checkpoint import import_user_dir
     from fairseq_neupronet.inference.model import load
-    from fairseq_neupronet.inference.network import import_user_dir
 
     if arguments.user_dir:
         import_user_dir(arguments.user_dir)

@@ -59,7 +59,7 @@ def sounds_and_profiles(model, arguments: argparse.Namespace) -> tuple[list[str]
     Raises:
         InputError: no files, options that do not go together, or a table that lacks a file.
     """
-    from fairseq_neupronet.inference.sources import find_audio, read_profiles
+    from fairseq_neupronet.inference.clips import find_audio, read_profiles
 
     table = read_profiles(arguments.profiles) if arguments.profiles else {}
     sounds = find_audio(arguments.files) if arguments.files else list(table)
@@ -97,7 +97,7 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.top < 1:
         raise InputError(f"--top {arguments.top}: give a whole number from 1 up")
     with quiet_libraries():
-        from fairseq_neupronet.inference import output
+        from fairseq_neupronet.inference import results
 
         model = load_model(arguments)
         sounds, grouping = sounds_and_profiles(model, arguments)
@@ -107,11 +107,11 @@ def _run(arguments: argparse.Namespace) -> None:
         )
         try:
             if arguments.json:
-                output.write_json(predictions, arguments.top, sys.stdout)
+                results.write_json(predictions, arguments.top, sys.stdout)
             elif arguments.csv or not sys.stdout.isatty():
-                output.write_csv(predictions, model.classes, sys.stdout)
+                results.write_csv(predictions, model.classes, sys.stdout)
             else:
-                output.write_table(predictions, arguments.top, sys.stdout)
+                results.write_table(predictions, arguments.top, sys.stdout)
             sys.stdout.flush()
         except BrokenPipeError:
             # Whoever read has seen enough; Python would complain again when it closes the stream.

@@ -3,18 +3,12 @@
 from dataclasses import dataclass, field
 from typing import List, Optional  # fairseq's argument parser reads these forms only
 
-import torch
-import torch.nn.functional as F
 from fairseq.criterions import FairseqCriterion, register_criterion
 from fairseq.dataclass import FairseqDataclass
 from fairseq.logging import metrics
-from torch import Tensor
 
-from fairseq_neupronet.backbones.wav2vec2.infonce import infonce_loss
-from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.evaluation.outputs import ClipOutputs
-from fairseq_neupronet.networks.losses import class_alpha, focal_loss, smoothed_targets, soft_focal_loss
-from fairseq_neupronet.networks.supcon import supcon_loss
+from fairseq_neupronet.networks.losses import NeuProNetLoss
 
 
 @dataclass
@@ -52,101 +46,37 @@ class NeuProNetCriterionConfig(FairseqDataclass):
 
 @register_criterion("NeuProNet", dataclass=NeuProNetCriterionConfig)
 class NeuProNetCriterion(FairseqCriterion):
-    """Weighted focal classification, contrastive, and optional terms; all sums over clips, in nats.
-
-    Raises:
-        InputError: weights of the wrong number or value.
-    """
+    """:class:`~fairseq_neupronet.networks.losses.NeuProNetLoss` as fairseq's trainer wants it."""
 
     def __init__(self, cfg: NeuProNetCriterionConfig, task):
         super().__init__(task)
-        self.cfg = cfg
-        for name in ("loss_weights", "sup_contrast_weights"):
-            if len(cfg[name]) != 2:
-                raise InputError(f"criterion.{name} has {len(cfg[name])} number(s), two are wanted")
-        if not 0 <= cfg.label_smoothing < 1:
-            raise InputError(f"criterion.label_smoothing={cfg.label_smoothing}: give a number from 0 up, below 1")
-        # No buffer: fairseq casts those of a criterion to half precision, which rounds the weights.
-        self.alpha = class_alpha(cfg.class_weights, len(task.classes))
+        self.loss = NeuProNetLoss(cfg, len(task.classes), task.cfg.profiling)
 
     @classmethod
     def build_criterion(cls, cfg: NeuProNetCriterionConfig, task):
         return cls(cfg, task)
 
-    def classification_loss(self, logits: Tensor, target: Tensor, mixed: dict | None = None) -> Tensor:
-        """Sum over clips; ``logits`` (B, K), ``target`` (B,). Labels are smoothed in training only.
-
-        Args:
-            logits, target: see above.
-            mixed: ``partner`` (B,) and ``share`` (B,) of :class:`~fairseq_neupronet.data.mixup.Mixup`.
-        """
-        self.alpha = self.alpha.to(logits.device)
-        smoothing = self.cfg.label_smoothing if self.training else 0.0
-        if not smoothing and not mixed:
-            return focal_loss(logits, target, self.alpha, self.cfg.gamma)
-        distribution = smoothed_targets(target, logits.shape[1], smoothing, **(mixed or {}))
-        return soft_focal_loss(logits, distribution, self.alpha, self.cfg.gamma)
-
     def forward(self, model, sample: dict, reduce: bool = True):
         """Loss (), sample size B, logging output; in evaluation the latter carries the clips' outputs."""
-        net_input, target = sample["net_input"], sample["target"]
-        output = model(**net_input, index=sample["id"])
-        classification = self.classification_loss(output.logits, target, sample.get("mixed"))
-        contrastive, without_across, n_anchors = self._contrastive(model, net_input, output.encoded)
-        extra = self._extra_terms(model, net_input, output.fused, target)
-        loss = self.combine(classification, contrastive, extra)
-        sample_size = target.numel()
+        terms, output = self.loss(model, sample)
+        loss = self.loss.combine(terms.classification, terms.contrastive, terms.extra)
+        sample_size = sample["target"].numel()
         logging_output = {
             "loss": loss.detach(),
-            "classification": classification.detach(),
-            "contrastive": contrastive.detach(),
-            "extra": extra.detach(),
-            "n_anchors": n_anchors,
-            "without_across": without_across,
-            "n_correct": (output.logits.detach().argmax(dim=1) == target).sum(),
+            "classification": terms.classification.detach(),
+            "contrastive": terms.contrastive.detach(),
+            "extra": terms.extra.detach(),
+            "n_anchors": terms.n_anchors,
+            "without_across": terms.without_across,
+            "n_correct": (output.logits.detach().argmax(dim=1) == sample["target"]).sum(),
             "ntokens": sample_size,
             "nsentences": sample_size,
             "sample_size": sample_size,
         }
         if not self.training:
             logging_output["_subset"] = sample["subset"]
-            logging_output["_clips"] = ClipOutputs(
-                *(_detached(x) for x in (sample["id"], target, output.clip, output.profile, net_input.get("profile")))
-            )
+            logging_output["_clips"] = ClipOutputs.of_batch(sample, output)
         return loss, sample_size, logging_output
-
-    def combine(self, classification, contrastive, extra):
-        """The loss from its parts, tensors or numbers."""
-        if self.cfg.sup_contrast:
-            classification = self.cfg.sup_contrast_weights[0] * classification
-        if self.task.cfg.profiling:
-            classification = self.cfg.loss_weights[0] * classification + self.cfg.loss_weights[1] * contrastive
-        return classification + extra
-
-    def _contrastive(self, model, net_input: dict, encoded) -> tuple[Tensor, Tensor, int]:
-        source = net_input["source"]
-        # A frozen extractor has nothing to learn from it.
-        idle = not self.task.cfg.profiling or self.cfg.loss_weights[1] == 0
-        if idle or (self.training and model.profile_extractor_frozen):
-            return source.new_zeros(()), torch.zeros((), dtype=torch.long, device=source.device), 0
-        group = net_input["profile"] if self.cfg.batch_mask else None
-        contrast = model.contrast(source, net_input["padding_mask"], group, encoded, net_input.get("frames"))
-        return infonce_loss(contrast["logits"]), contrast["without_across"], len(contrast["logits"])
-
-    def _extra_terms(self, model, net_input: dict, fused: Tensor, target: Tensor) -> Tensor:
-        extra = fused.new_zeros(())
-        if self.cfg.sup_contrast:
-            temperature = self.cfg.sup_contrast_temperature
-            embedding = F.normalize(fused.float(), dim=1).unsqueeze(1)
-            contrast = supcon_loss(embedding, target, temperature, temperature, mode="one")
-            scale = len(target) if self.cfg.sup_contrast_per_clip else 1
-            extra = extra + self.cfg.sup_contrast_weights[1] * scale * contrast
-        if model.auto_encoder is not None:
-            kept = ~net_input["padding_mask"]
-            total = (net_input["source"].float() * kept.unsqueeze(1)).sum(dim=2)
-            average = total / kept.sum(dim=1, keepdim=True)
-            extra = extra + model.auto_encoder(average, fused)
-        return extra
 
     @staticmethod
     def reduce_metrics(logging_outputs: list[dict]) -> None:
@@ -167,7 +97,3 @@ class NeuProNetCriterion(FairseqCriterion):
     def logging_outputs_can_be_summed() -> bool:
         """Training's are scalars; the task says no for evaluation's."""
         return True
-
-
-def _detached(tensor: Tensor | None) -> Tensor | None:
-    return None if tensor is None else tensor.detach()

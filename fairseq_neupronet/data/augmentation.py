@@ -1,12 +1,59 @@
-"""SpecAugment for whole batches. Letters: B clips, M mel bands, F frames."""
+"""What training changes in whole batches of spectrograms. Letters: B clips, M mel bands, F frames."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.special import betaincinv
 from torch import Tensor
 
+from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.profiles.draws import below
+
+
+class FrequencyWarp:
+    """Stretch each clip's frequencies by a factor of its own, as if its voice had a longer or shorter vocal tract.
+
+    Vocal tract length perturbation (Jaitly and Hinton, ICML workshop on deep learning for audio, 2013), on mel bands:
+    a band takes the value that is read, linearly between bands, at its centre times the factor. Beyond the outermost
+    centres these bands are read.
+
+    Args:
+        limit: the factor's logarithm is uniform between −limit and limit; above 0, at most 1.
+        centres: (M,) of the bands, in Hz, increasing.
+
+    Raises:
+        InputError: another limit.
+    """
+
+    DRAWS = 1  # of a clip: its factor
+
+    def __init__(self, limit: float, centres: np.ndarray):
+        if not 0 < limit <= 1:
+            raise InputError(
+                f"task.frequency_warp={limit}: give a number above 0, at most 1 (.1 stretches by some 10 "
+                "%), or leave it unset for none"
+            )
+        self.limit, self.centres = limit, np.asarray(centres, float)
+
+    def __call__(self, source: Tensor, uniform: np.ndarray) -> Tensor:
+        """Stretch.
+
+        Args:
+            source: (B, M, F) float, zeros on padding, which stay.
+            uniform: (B, DRAWS) in [0, 1).
+
+        Returns:
+            (B, M, F), a changed copy.
+        """
+        factor = np.exp((2 * uniform[:, 0] - 1) * self.limit)
+        bands = np.arange(len(self.centres))
+        place = np.interp(factor[:, None] * self.centres, self.centres, bands)  # (B, M), fractions of bands
+        lower = np.minimum(place.astype(np.int64), max(len(bands) - 2, 0))
+        share = torch.from_numpy((place - lower).astype(np.float32)).to(source.device).unsqueeze(2)
+        lower = torch.from_numpy(lower).to(source.device).unsqueeze(2).expand_as(source)
+        upper = (lower + 1).clamp_(max=len(bands) - 1)
+        return torch.lerp(source.gather(1, lower), source.gather(1, upper), share)
 
 
 @dataclass(frozen=True)
@@ -14,7 +61,7 @@ class SpecAugment:
     """SpecAugment (Park et al., Interspeech 2019) as the VocalSound baseline uses it, with a roll in time.
 
     The official implementation rolls the mel bands by mistake; ours rolls the frames. A mask never covers more
-    than half of a clip's bands or frames, so that short clips keep something to hear.
+    than half of a clip's bands or frames, so that something is left of short clips.
 
     Attributes:
         frequency_mask: largest number of mel bands that one mask covers (0: none).
@@ -58,6 +105,51 @@ class SpecAugment:
         rolled *= on_device(kept_bands).unsqueeze(2)
         rolled *= on_device(kept_frames).unsqueeze(1)
         return rolled
+
+
+@dataclass(frozen=True)
+class Mixup:
+    """Add to each clip a share of another clip of its batch, in the features that the network receives.
+
+    A clip keeps the greater share, its own length and its profile. The only clip of a batch stays as it is.
+
+    Attributes:
+        alpha: the greater share is that of a draw from Beta(alpha, alpha) (Zhang et al., §2); above 0.
+
+    Raises:
+        InputError: an alpha that is not positive and finite.
+    """
+
+    DRAWS = 2  # a clip's uniform draws: its share, its partner
+
+    alpha: float
+
+    def __post_init__(self):
+        if not 0 < self.alpha < float("inf"):
+            raise InputError(f"task.mixup={self.alpha}: give a number above 0, or leave it unset for none")
+
+    def __call__(self, source: Tensor, uniform: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+        """Mix.
+
+        Args:
+            source: (B, M, F) float, zeros on padding; a padded partner adds nothing there.
+            uniform: (B, DRAWS) in [0, 1).
+
+        Returns:
+            The mixtures (B, M, F), the partners (B,) int64 and the clips' own shares (B,) float32, 1 without a partner.
+        """
+        n_clips = len(source)
+        share = betaincinv(self.alpha, self.alpha, uniform[:, 0])
+        share = np.maximum(share, 1 - share).astype(np.float32)
+        places = np.arange(n_clips)
+        if n_clips == 1:
+            partner, share = places, np.ones(1, np.float32)
+        else:
+            other = below(uniform[:, 1], n_clips - 1)
+            partner = other + (other >= places)
+        own, partner = (torch.from_numpy(array).to(source.device) for array in (share, partner))
+        weight = own[:, None, None]
+        return source * weight + source[partner] * (1 - weight), partner, own
 
 
 def _outside(places: np.ndarray, first: np.ndarray, count: np.ndarray) -> np.ndarray:

@@ -1,22 +1,20 @@
-"""The fairseq dataset: manifest rows to padded batches. Letters: B clips, M mel bands, F frames."""
+"""The data set of a split: manifest rows to padded batches. Letters: B clips, M mel bands, F frames."""
 
 import copy
 import logging
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from fairseq.data import FairseqDataset
+from torch.utils.data import Dataset
 
-from fairseq_neupronet.data.augmentation import SpecAugment
+from fairseq_neupronet.data.augmentation import FrequencyWarp, Mixup, SpecAugment
+from fairseq_neupronet.data.batching import batches_by_length, batches_by_profile
 from fairseq_neupronet.data.clip_files import ClipFiles
-from fairseq_neupronet.data.frequency_warp import FrequencyWarp
-from fairseq_neupronet.data.length_batches import batches_by_length
 from fairseq_neupronet.data.manifest import Manifest
-from fairseq_neupronet.data.mixup import Mixup
 from fairseq_neupronet.data.spectrogram import crop, normalize
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.profiles.band_statistics import BandSums
-from fairseq_neupronet.profiles.batches import profile_batches
 from fairseq_neupronet.profiles.draws import uniforms
 from fairseq_neupronet.profiles.enrolment import Enrolment
 from fairseq_neupronet.profiles.groups import Grouping
@@ -33,13 +31,11 @@ _DRAWS = _WARP.stop
 _BATCHES = 1  # the generator that deals clips to profile batches
 
 
-class SpectrogramDataset(FairseqDataset):
-    """The clips of one split. An item is read, cut and normalised alone; a batch is padded and augmented at once.
+@dataclass(frozen=True)
+class DatasetOptions:
+    """How a data set reads, cuts, changes and batches its clips.
 
-    Args:
-        manifest: the split's manifest.
-        targets: (N,) class indices, or None.
-        subset: the split's name; batches carry it.
+    Attributes:
         training: random crops, augmentation and a new order each epoch; otherwise longest clip first and repeatable.
         seed: of crops, augmentation and order; what an epoch draws for a clip depends on (seed, epoch, clip) only.
         profiling: batches carry the profile codes.
@@ -48,125 +44,155 @@ class SpectrogramDataset(FairseqDataset):
         max_sample_size, min_sample_size: frames; longer clips are cut, shorter ones are left out.
         normalize: zero mean and unit variance per clip.
         warp, augment, mixup: applied in training, one after the other.
-        clips_per_profile: batches of profile chunks of this size, as many as the batch size holds; None batches by
-            length.
+        clips_per_profile: training batches of profile chunks of this size, as many as the batch size holds; None
+            batches by length.
         profile_normalization: zero mean and unit variance of each mel band over the clips of a profile.
+    """
+
+    training: bool
+    seed: int
+    profiling: bool = True
+    fixed_frames: int | None = None
+    max_sample_size: int | None = None
+    min_sample_size: int | None = None
+    normalize: bool = False
+    warp: FrequencyWarp | None = None
+    augment: SpecAugment | None = None
+    mixup: Mixup | None = None
+    clips_per_profile: int | None = None
+    profile_normalization: ProfileNormalization | None = None
+
+    def for_evaluation(self) -> "DatasetOptions":
+        """Without what training changes."""
+        return replace(self, training=False, warp=None, augment=None, mixup=None, clips_per_profile=None)
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """How evaluation groups the clips of a data set.
 
     Attributes:
-        grouping: the groups that evaluation hears clips in; None: by batch.
-        batch_clips: clips of a batch of evaluation, whatever is asked for; None: what is asked for.
-        pairs: the lists whose members the items are, where :meth:`paired` made them.
-        together: the groups of evaluation, whole in a batch where there is a grouping; a batch says which they are.
+        grouping: of the items; None: the clips of a profile in their batch.
+        batch_clips: clips of a batch, whatever is asked for; None: what is asked for.
+        pairs: lists of clips. The items are their members, every clip in every group that has it, and ``grouping`` is
+            of these. None: the items are the clips.
+        together: the groups of the items, whole in a batch where there is a grouping; a batch says which they are.
+    """
+
+    grouping: Grouping | None = None
+    batch_clips: int | None = None
+    pairs: Enrolment | None = None
+    together: WholeGroups | None = None
+
+
+def kept_rows(manifest: Manifest, min_sample_size: int | None) -> np.ndarray:
+    """The rows of a manifest whose clips are long enough; None: all of them.
+
+    Raises:
+        InputError: there is none.
+    """
+    rows = np.flatnonzero(manifest.frames >= (min_sample_size or 0))
+    if not len(rows):
+        raise InputError(f"{manifest.path}: no clip has the {min_sample_size} frames of task.min_sample_size; lower it")
+    return rows
+
+
+class SpectrogramDataset(Dataset):
+    """The clips of one split. An item is read, cut and normalised alone; a batch is padded and augmented at once.
+
+    Args:
+        manifest: the split's manifest, N clips.
+        targets: (N,) class indices, or None.
+        subset: the split's name; batches carry it.
+        options: how clips are treated.
+        treatment: how they are grouped in evaluation; there is none in training.
 
     Raises:
         InputError: no clip is long enough, or profile batches without profiles.
     """
-
-    # Workers see the epoch that the iterator was made in, and profile batches are drawn anew (fairseq keeps both).
-    can_reuse_epoch_itr_across_epochs = False
 
     def __init__(
         self,
         manifest: Manifest,
         targets: np.ndarray | None,
         subset: str,
-        *,
-        training: bool,
-        seed: int,
-        profiling: bool = True,
-        fixed_frames: int | None = None,
-        max_sample_size: int | None = None,
-        min_sample_size: int | None = None,
-        normalize: bool = False,
-        warp: FrequencyWarp | None = None,
-        augment: SpecAugment | None = None,
-        mixup: Mixup | None = None,
-        clips_per_profile: int | None = None,
-        profile_normalization: ProfileNormalization | None = None,
+        options: DatasetOptions,
+        treatment: Treatment = Treatment(),
     ):
         super().__init__()
         self.manifest, self.targets, self.subset = manifest, targets, subset
-        self.training, self.seed, self.epoch = training, seed, 1
-        self.profiling = profiling and manifest.profiles is not None
-        self.fixed_frames, self.max_sample_size = fixed_frames, max_sample_size
-        self.normalize = normalize
-        self.warp, self.augment, self.mixup = (warp, augment, mixup) if training else (None, None, None)
-        self.clips_per_profile = clips_per_profile
-        self.profile_normalization, self._statistics = profile_normalization, None
-        self.grouping: Grouping | None = None
-        self.batch_clips: int | None = None
-        self.pairs: Enrolment | None = None
-        self.together: WholeGroups | None = None
-        self.rows = np.flatnonzero(manifest.frames >= (min_sample_size or 0))
-        frames = manifest.frames[self.rows]
-        limits = (fixed_frames, max_sample_size, np.iinfo(np.int64).max)
+        self.options = options if options.training else options.for_evaluation()
+        self.treatment, self.epoch = treatment, 1
+        self._files, self._statistics = ClipFiles(manifest.root), None
+        rows = kept_rows(manifest, options.min_sample_size)
+        limits = (options.fixed_frames, options.max_sample_size, np.iinfo(np.int64).max)
         self._longest = min(limit for limit in limits if limit is not None)
-        self.sizes = np.minimum(frames, self._longest)
-        n_cut = int((frames > self._longest).sum())
-        self._draws_crops = training and n_cut > 0
-        self._files = ClipFiles(manifest.root)
-        self._report_lengths(min_sample_size, n_cut)
-        if clips_per_profile is not None and manifest.profiles is None:
+        self._n_cut = int((manifest.frames[rows] > self._longest).sum())
+        self._report_lengths(len(manifest) - len(rows))
+        self.rows = rows if self.pairs is None else rows[self.pairs.members]
+        self.sizes = np.minimum(manifest.frames[self.rows], self._longest)
+        if self.options.clips_per_profile is not None and manifest.profiles is None:
             raise InputError(f"{manifest.path}: task.profile_batches needs the profile column (the fourth)")
 
-    def _report_lengths(self, min_sample_size: int | None, n_cut: int) -> None:
-        skipped = len(self.manifest) - len(self.rows)
-        if not len(self.rows):
-            raise InputError(
-                f"{self.manifest.path}: no clip has the {min_sample_size} frames of task.min_sample_size; lower it"
-            )
-        if skipped:
-            logger.info(f"{self.subset}: {skipped} clips under {min_sample_size} frames are left out, labels included")
-        if n_cut:
-            logger.info(f"{self.subset}: {n_cut} clips are cut to {self._longest} frames")
+    def _report_lengths(self, n_skipped: int) -> None:
+        if n_skipped:
+            shortest = self.options.min_sample_size
+            logger.info(f"{self.subset}: {n_skipped} clips under {shortest} frames are left out, labels included")
+        if self._n_cut:
+            logger.info(f"{self.subset}: {self._n_cut} clips are cut to {self._longest} frames")
 
-    def __len__(self) -> int:
-        return len(self.rows)
+    @property
+    def training(self) -> bool:
+        """Whether clips are cut, changed and ordered at random."""
+        return self.options.training
+
+    @property
+    def seed(self) -> int:
+        """Of all that is drawn."""
+        return self.options.seed
+
+    @property
+    def grouping(self) -> Grouping | None:
+        """The groups of evaluation; None: by batch."""
+        return self.treatment.grouping
+
+    @property
+    def pairs(self) -> Enrolment | None:
+        """The lists whose members the items are; None: the items are clips."""
+        return self.treatment.pairs
 
     @property
     def profiles(self) -> np.ndarray:
-        """(N,) profile codes of the items."""
+        """Profile code of each item."""
         return self.manifest.profiles[self.rows]
+
+    def __len__(self) -> int:
+        return len(self.rows)
 
     def for_evaluation(self) -> "SpectrogramDataset":
         """The same items as evaluation has them: cut at their start, not augmented, batched by length."""
         self.prepare()
         twin = copy.copy(self)
-        twin.training, twin.warp, twin.augment, twin.mixup = False, None, None, None
-        twin._draws_crops, twin.clips_per_profile = False, None
+        twin.options = self.options.for_evaluation()
         if self._statistics is not None:
             twin._statistics = self._statistics.for_evaluation()
         return twin
 
-    def paired(self) -> "SpectrogramDataset":
-        """Every clip in every group that has it: the items are the members of the grouping's lists."""
-        twin = copy.copy(self)
-        twin.pairs, twin.grouping = self.grouping.enrolment, self.grouping.paired()
-        twin.rows, twin.sizes = self.rows[twin.pairs.members], self.sizes[twin.pairs.members]
-        return twin
-
     def band_sums(self) -> BandSums:
-        """Sums over the frames of each clip, as evaluation hears it before any profile normalisation."""
+        """Sums over the frames of each clip, as evaluation receives it before any profile normalisation."""
         rows = self.rows if self.pairs is None else self.rows[self.pairs.offsets[:-1]]
         spectrograms = (self._read(row, 0.0).numpy() for row in rows.tolist())
         return BandSums.of_clips(spectrograms, len(rows), self.manifest.n_mels)
 
     def prepare(self) -> None:
         """Compute what the items take from other clips; before workers start, each of which would do it again."""
-        if self.profile_normalization is not None and self._statistics is None:
-            self._statistics = self.profile_normalization.statistics_of(self)
-            self.profile_normalization = None
+        normalization = self.options.profile_normalization
+        if normalization is not None:
+            self._statistics = normalization.statistics_of(self)
+            self.options = replace(self.options, profile_normalization=None)  # its functions cannot be sent to workers
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
-
-    def size(self, index: int) -> int:
-        return int(self.sizes[index])
-
-    num_tokens = size
-
-    def num_tokens_vec(self, indices: np.ndarray) -> np.ndarray:
-        return self.sizes[indices]
 
     def __getitem__(self, index: int) -> dict:
         """``id`` and ``source`` (M, F) float32, before augmentation."""
@@ -175,7 +201,7 @@ class SpectrogramDataset(FairseqDataset):
     def __getitems__(self, indices: list[int]) -> list[dict]:
         """Several items; torch's loader asks for a whole batch."""
         rows = self.rows[indices]
-        places = self._draws(rows)[:, _CROP] if self._draws_crops else np.zeros(len(rows))
+        places = self._draws(rows)[:, _CROP] if self.training and self._n_cut else np.zeros(len(rows))
         return [
             {"id": index, "source": self._read(row, place)}
             for index, row, place in zip(indices, rows.tolist(), places.tolist(), strict=True)
@@ -190,7 +216,7 @@ class SpectrogramDataset(FairseqDataset):
             manifest.clips[row], manifest.n_mels, int(manifest.frames[row]), manifest.line_of(row)
         )
         spectrogram = crop(spectrogram, self._longest, place)
-        if self.normalize:
+        if self.options.normalize:
             spectrogram = normalize(spectrogram)
         return torch.from_numpy(np.ascontiguousarray(spectrogram))
 
@@ -206,28 +232,26 @@ class SpectrogramDataset(FairseqDataset):
         ids = np.array([sample["id"] for sample in samples])
         rows = self.rows[ids]
         lengths = np.array([sample["source"].shape[1] for sample in samples])
-        n_frames = self.fixed_frames or int(lengths.max())
+        n_frames = self.options.fixed_frames or int(lengths.max())
         source = _padded(self._normalized([sample["source"].numpy() for sample in samples], ids), n_frames)
-        draws = self._draws(rows) if self.training else None
-        if self.warp is not None:
-            source = self.warp(source, draws[:, _WARP])
-        if self.augment is not None:
-            source = self.augment(source, lengths, draws[:, _AUGMENT])
-        mixed = None
-        if self.mixup is not None:
-            source, partner, share = self.mixup(source, draws[:, _MIX])
-            mixed = {"partner": partner, "share": share}
+        options, mixed = self.options, {}
+        draws = self._draws(rows) if options.training else None
+        if options.warp is not None:
+            source = options.warp(source, draws[:, _WARP])
+        if options.augment is not None:
+            source = options.augment(source, lengths, draws[:, _AUGMENT])
+        if options.mixup is not None:
+            source, partner, share = options.mixup(source, draws[:, _MIX])
+            mixed = {"mixed": {"partner": partner, "share": share}}
         padding_mask = torch.from_numpy(np.arange(n_frames) >= lengths[:, None])
         net_input = {"source": source, "padding_mask": padding_mask, "frames": lengths}
-        if self.profiling:
+        if options.profiling and self.manifest.profiles is not None:
             net_input["profile"] = torch.from_numpy(self.manifest.profiles[rows])
-        batch = {"id": torch.from_numpy(ids), "subset": self.subset, "net_input": net_input}
+        batch = {"id": torch.from_numpy(ids), "subset": self.subset, "net_input": net_input} | mixed
         if self.targets is not None:
             batch["target"] = torch.from_numpy(self.targets[rows])
-        if mixed is not None:
-            batch["mixed"] = mixed
-        if self.together is not None:
-            batch["together"] = self.together.of_batch(ids)
+        if self.treatment.together is not None:
+            batch["together"] = self.treatment.together.of_batch(ids)
         return batch
 
     def _normalized(self, clips: list[np.ndarray], ids: np.ndarray) -> list[np.ndarray]:
@@ -251,25 +275,18 @@ class SpectrogramDataset(FairseqDataset):
         fairseq's own batching loses the clips of a last batch that is no multiple of ``required_batch_size_multiple``
         (4 of 3,580 at its default of 8), so that argument is not heeded.
         """
-        lengths = np.full(len(indices), self.fixed_frames) if self.fixed_frames else self.sizes[indices]
-        if self.batch_clips is not None:
-            return batches_by_length(indices, lengths, None, self.batch_clips)
-        if self.together is not None and self.grouping is not None:
-            return self.together.batches(indices, lengths, max_tokens, max_sentences)
-        if self.clips_per_profile is None:
+        fixed_frames, clips_per_profile = self.options.fixed_frames, self.options.clips_per_profile
+        lengths = np.full(len(indices), fixed_frames) if fixed_frames else self.sizes[indices]
+        if self.treatment.batch_clips is not None:
+            return batches_by_length(indices, lengths, None, self.treatment.batch_clips)
+        if self.treatment.together is not None and self.grouping is not None:
+            return self.treatment.together.batches(indices, lengths, max_tokens, max_sentences)
+        if clips_per_profile is None:
             return batches_by_length(indices, lengths, max_tokens, max_sentences)
-        if max_sentences is None:
-            raise InputError("task.profile_batches needs dataset.batch_size; dataset.max_tokens does not size them")
-        profiles_per_batch = max_sentences // self.clips_per_profile
-        if profiles_per_batch == 0:
-            raise InputError(
-                f"task.clips_per_profile={self.clips_per_profile}: so many clips of a profile do not fit "
-                f"dataset.batch_size={max_sentences}; lower it, or raise dataset.batch_size"
-            )
         # Not the generator of ordered_indices: of clips of one length it would undo that order, clip by clip.
         rng = np.random.default_rng((self.seed, self.epoch, _BATCHES))
         profiles = self.manifest.profiles[self.rows[indices]]
-        return [indices[batch] for batch in profile_batches(profiles, self.clips_per_profile, profiles_per_batch, rng)]
+        return batches_by_profile(indices, profiles, clips_per_profile, max_sentences, rng)
 
 
 def _padded(clips: list[np.ndarray], n_frames: int) -> torch.Tensor:

@@ -41,12 +41,12 @@ def evaluate_checkpoint(plan: Plan) -> None:
         for protocol in plan.protocols:
             evaluation, figures = session.evaluate(protocol, plan.embeddings)
             writer.write(protocol, None, evaluation, figures)
-            if plan.controls and protocol.kind in ("full", "enrol") and session.dataset().grouping is not None:
+            if plan.controls and protocol.kind in ("full", "enrol") and session.dataset.grouping is not None:
                 for name in CONTROLS:
                     writer.write(protocol, name, _control(name, alone, session.clip_groups(), evaluation))
-        if plan.controls and session.uses_profiles and session.task.cfg.shuffle_profiles is None:
+        if plan.controls and session.uses_profiles and session.options.shuffle_profiles is None:
             for control, among in SHUFFLED.items():
-                session.begin(subset, session.task.cfg.protocol_seed, among)
+                session.begin(subset, session.options.protocol_seed, among)
                 for protocol in plan.protocols:
                     if protocol != _SINGLE:
                         writer.write(protocol, control, session.evaluate(protocol)[0])
@@ -76,7 +76,7 @@ class _Writer:
         self, protocol: Protocol, control: str | None, evaluation: Evaluation, figures: dict[str, float] | None = None
     ) -> None:
         """One evaluation; ``figures`` holds losses too, where they are the model's."""
-        dataset, classes = self._session.dataset(), self._session.task.classes
+        dataset, classes = self._session.dataset, self._session.prepared.classes
         folder = self._plan.out / self._subset / (f"{protocol}+{control}" if control else str(protocol))
         checkpoint = str(self._plan.path)
         write_results(folder, evaluation, dataset, classes, str(protocol), checkpoint, control)

@@ -49,6 +49,12 @@ def metric_names(n_classes: int, normal: int | None = None) -> tuple[str, ...]:
     return tuple(name for name in _all_names(normal) if name != "brier" or n_classes == 2)
 
 
+def figure_names(profiling: bool, n_classes: int, normal: int | None) -> tuple[str, ...]:
+    """Every figure of an evaluation: the losses, then :func:`metric_names`."""
+    losses = ("loss", "loss_classification", *(["loss_contrastive"] if profiling else []))
+    return losses + metric_names(n_classes, normal)
+
+
 def _all_names(normal: int | None) -> tuple[str, ...]:
     return METRICS if normal is None else METRICS + ICBHI_METRICS
 

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from fairseq_neupronet.evaluation.metrics import classification_metrics
+from fairseq_neupronet.networks.in_groups import classify_embedded
 from fairseq_neupronet.profiles.groups import Grouping
 
-_ROWS_PER_CHUNK = 1024
+_EMBEDDINGS = ("clip", "fused", "pooled", "profile")
 
 
 @dataclass
@@ -33,6 +34,13 @@ class ClipOutputs:
     clip: Tensor
     profile: Tensor | None
     code: Tensor | None
+
+    @classmethod
+    def of_batch(cls, sample: dict, output) -> "ClipOutputs":
+        """Of a data set's batch and what the network says of it, a :class:`~fairseq_neupronet.networks.neupronet.
+        Classified`."""
+        kept = sample["id"], sample["target"], output.clip, output.profile, sample["net_input"].get("profile")
+        return cls(*(None if value is None else value.detach() for value in kept))
 
     def __getstate__(self) -> dict:
         """Other processes get it on the CPU; they have devices of their own."""
@@ -98,16 +106,19 @@ def evaluate(
         n_short = None if grouping.enrolment is None else grouping.n_short
         if len(item) < grouping.n_items:
             grouping = grouping.among(item)
-    if network.grouping == "none":
-        grouping = grouping.alone()
-    outputs = _classify(batches, network, grouping, order)
+    device = next(network.parameters()).device
+
+    def joined(name: str) -> Tensor:
+        return torch.cat([getattr(batch, name).to(device) for batch in batches])[torch.from_numpy(order).to(device)]
+
+    output = classify_embedded(network, joined("clip"), joined("profile") if network.profiling else None, grouping)
     own = grouping.own()
     target = torch.cat([batch.target.cpu() for batch in batches])[order][own]
-    logits = outputs.pop("logits").float()
+    logits = output.logits.float()
+    kept = {name: getattr(output, name) for name in _EMBEDDINGS} if embeddings else {}
+    kept = {name: value for name, value in kept.items() if value is not None}
     metrics = classification_metrics(logits.softmax(dim=1).numpy(), target.numpy(), normal)
-    return Evaluation(
-        torch.from_numpy(item[own]), target, logits, metrics, normal, n_short, outputs if embeddings else {}
-    )
+    return Evaluation(torch.from_numpy(item[own]), target, logits, metrics, normal, n_short, kept)
 
 
 def _by_batch(batches: list[ClipOutputs], order: np.ndarray) -> Grouping:
@@ -116,42 +127,3 @@ def _by_batch(batches: list[ClipOutputs], order: np.ndarray) -> Grouping:
     if batches[0].code is not None:
         _, profile = np.unique(torch.cat([each.code.cpu() for each in batches]).numpy(), return_inverse=True)
     return Grouping.partition((batch * (profile.max(initial=0) + 1) + profile)[order])
-
-
-def _classify(batches: list[ClipOutputs], network, grouping: Grouping, order: np.ndarray) -> dict[str, Tensor]:
-    """What the network says of every clip in its group, on the CPU; (N, …) each."""
-    device = next(network.parameters()).device
-    order = torch.from_numpy(order).to(device)
-    clip = torch.cat([batch.clip.to(device) for batch in batches])[order]
-    profile = None
-    if network.profiling:
-        profile = torch.cat([batch.profile.to(device) for batch in batches])[order]
-    own = grouping.own()
-    found: dict[str, list[Tensor]] = {}
-    rows_of_chunks = []
-    for rows, columns, mask in grouping.chunks() if network.profiling else _alone(len(own)):
-        items = own[rows]
-        pooled = None if profile is None else profile[columns]
-        output = network.classify(clip[items], pooled, torch.from_numpy(mask).to(device))
-        kept = {
-            "logits": output.logits,
-            "clip": clip[items],
-            "fused": output.fused,
-            "pooled": output.pooled,
-            "profile": None if profile is None else profile[items],
-        }
-        for name, value in kept.items():
-            if value is not None:
-                found.setdefault(name, []).append(value.cpu())
-        rows_of_chunks.append(rows)
-    if not rows_of_chunks:  # some pairs of a batch, and none of them a clip in its own group
-        alone = torch.ones(1, 1, dtype=torch.bool, device=device)
-        return {"logits": network.classify(clip[:1], profile[:1], alone).logits[:0].cpu()}
-    back = np.argsort(np.concatenate(rows_of_chunks))
-    return {name: torch.cat(parts)[back] for name, parts in found.items()}
-
-
-def _alone(n_clips: int):
-    for start in range(0, n_clips, _ROWS_PER_CHUNK):
-        rows = np.arange(start, min(start + _ROWS_PER_CHUNK, n_clips))
-        yield rows, rows, np.zeros((len(rows), 0), bool)

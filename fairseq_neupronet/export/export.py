@@ -14,10 +14,9 @@ from torch.export import Dim
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.export.graph import Graph
 from fairseq_neupronet.files import atomic_file
-from fairseq_neupronet.inference.clips import choose_windows, hear, treat
-from fairseq_neupronet.inference.hearing import Clip
+from fairseq_neupronet.inference.clips import choose_windows, spectrogram_of, treat
 from fairseq_neupronet.inference.model import TrainedModel
-from fairseq_neupronet.profiles.bank import Profile
+from fairseq_neupronet.profiles.profile import Profile
 
 FORMATS = ("onnx", "pt2")
 TOLERANCE = 1e-4  # of the largest number of an output, and of 1 where that is smaller
@@ -51,7 +50,7 @@ def export(model: TrainedModel, path: str | Path, form: str, features_inside: bo
         )
     digest = model.digest
     model = model.in_float32()
-    graph = Graph(model.checkpoint, model.network, features_inside, model.pools).eval()
+    graph = Graph(model.checkpoint, model.network, features_inside).eval()
     probes = _probes(model, graph)
     writing = _write_onnx if form == "onnx" else _write_pt2
     if form == "onnx":
@@ -127,11 +126,11 @@ def _probes(model: TrainedModel, graph: Graph) -> list[tuple[Tensor, ...]]:
 
 
 def _norm_sums(model: TrainedModel, n_clips: int, generator: torch.Generator) -> np.ndarray:
-    """What batch norms hear of some clips of noise."""
-    with model.borrowed_bank() as bank:
-        if n_clips:
-            model.enrol("noise", list(torch.randn(n_clips, model.features.sample_rate, generator=generator) * 0.1))
-        return bank.get("noise").sums[model.checkpoint.n_band_sums :]
+    """What batch norms receive of some clips of noise."""
+    if not n_clips:
+        return model.bank.empty.norms
+    noise = torch.randn(n_clips, model.features.sample_rate, generator=generator) * 0.1
+    return model.in_groups.remember(spectrogram_of(model.checkpoint, each) for each in noise).norms
 
 
 def _least_samples(graph: Graph) -> int:
@@ -182,21 +181,17 @@ def _write_pt2(program, graph: Graph, path: Path, metadata: str):
 
 def _expected(model: TrainedModel, graph: Graph, probe: tuple[Tensor, ...]) -> list[Tensor]:
     """What the model itself says, by the way that predictions take."""
-    checkpoint, (sound, *group) = model.checkpoint, probe
-    enrolled = group[0] if graph.pools else torch.zeros(len(sound), 0)
-    sums = np.concatenate([np.zeros(0), *(each.numpy() for each in group[int(graph.pools) :])])
-    with model.borrowed_bank() as bank:
-        name = None
-        if len(enrolled) or sums.any():
-            name = "probe"
-            bank.add(name, Profile(enrolled, sums))
-        clips = []
-        for number, each in enumerate(sound):
-            spectrogram = treat(checkpoint, each.numpy()) if graph.features is None else hear(checkpoint, each)
-            own = checkpoint.bands.sums_of(spectrogram) if checkpoint.bands else np.zeros(0)
-            clips.append(Clip(number, 0.0, 0.0, spectrogram, own))
-        model.classify(clips, [name] * len(clips))
-    return [torch.stack([getattr(clip, output) for clip in clips]) for output in graph.output_names]
+    checkpoint, (sound, *group), nothing = model.checkpoint, probe, model.bank.empty
+    enrolled = group.pop(0) if graph.pools else nothing.embeddings
+    bands = group.pop(0).numpy() if graph.prior_frames is not None else nothing.bands
+    norms = group.pop(0).numpy() if graph.prior_clips is not None else nothing.norms
+    profile = Profile(enrolled, bands, norms)
+    treated = [
+        treat(checkpoint, each.numpy()) if graph.features is None else spectrogram_of(checkpoint, each)
+        for each in sound
+    ]
+    classified = model.in_groups.classify(treated, [profile] * len(treated))
+    return [getattr(classified, output) for output in graph.output_names]
 
 
 def _difference(expected: Tensor, found: Tensor) -> float:

@@ -13,7 +13,7 @@ from fairseq_neupronet.export.features import GraphFeatures, padded
 from fairseq_neupronet.inference.checkpoint import Checkpoint
 from fairseq_neupronet.networks.adaptive_batch_norm import adapted_to_sums
 from fairseq_neupronet.networks.neupronet import NeuProNet
-from fairseq_neupronet.profiles.band_statistics import LEAST_DEVIATION
+from fairseq_neupronet.profiles.band_statistics import BandStatistics, shrunk
 
 _NORMALIZE_EPS = 1e-5  # of data.spectrogram.normalize
 
@@ -24,12 +24,11 @@ class Graph(nn.Module):
     Args:
         checkpoint, network: the model.
         features_inside: the graph begins at waveforms.
-        pools: the model pools profile embeddings.
     """
 
-    def __init__(self, checkpoint: Checkpoint, network: NeuProNet, features_inside: bool, pools: bool):
+    def __init__(self, checkpoint: Checkpoint, network: NeuProNet, features_inside: bool):
         super().__init__()
-        self.network, self.pools = network, pools
+        self.network, self.pools = network, network.needs.embeddings
         self.features = GraphFeatures(checkpoint.recipe) if features_inside else None
         self.fixed_frames = checkpoint.fixed_frames
         self.normalize = checkpoint.normalize
@@ -59,7 +58,7 @@ class Graph(nn.Module):
             sound: (B, M, F) or (B, N).
             group: ``enrolled`` (E, D), profile embeddings, for models that pool them; ``enrolled_sums`` (S,) float64,
                 for models that normalise mel bands; ``enrolled_norms`` (T,) float64, for those whose batch norms adapt.
-                No rows, and zeros, hear each clip alone.
+                No rows, and zeros, leave each clip alone.
 
         Returns:
             Logits (B, K); and the clips' own profile embeddings (B, D), to be enrolled, for models that pool them.
@@ -69,12 +68,12 @@ class Graph(nn.Module):
         if self.fixed_frames is not None:
             spectrogram = padded(spectrogram, self.fixed_frames)
         # A mask, not a slice: where a clip is cut must not become a condition on its length.
-        heard = torch.arange(spectrogram.shape[2], device=sound.device) < n_frames
+        given = torch.arange(spectrogram.shape[2], device=sound.device) < n_frames
         if self.normalize:
-            spectrogram = _normalized(spectrogram, heard)
+            spectrogram = _normalized(spectrogram, given)
         if self.prior_frames is not None:
-            spectrogram = self._normalize_bands(spectrogram, heard, group[int(self.pools)])
-        padding = (~heard).unsqueeze(0).expand(spectrogram.shape[0], -1)
+            spectrogram = self._normalize_bands(spectrogram, given, group[int(self.pools)])
+        padding = (~given).unsqueeze(0).expand(spectrogram.shape[0], -1)
         with self._adapted(group):
             clip, profile = self.network.embed(spectrogram, padding)
         if not self.pools:
@@ -91,24 +90,22 @@ class Graph(nn.Module):
             return nullcontext()
         return adapted_to_sums(self.network.backbone, group[-1].unsqueeze(0), self.prior_clips)
 
-    def _normalize_bands(self, spectrogram: Tensor, heard: Tensor, enrolled_sums: Tensor) -> Tensor:
-        """See :meth:`~fairseq_neupronet.profiles.band_statistics.BandSums.statistics`; padding is and stays 0."""
+    def _normalize_bands(self, spectrogram: Tensor, given: Tensor, enrolled_sums: Tensor) -> Tensor:
+        """As :class:`~fairseq_neupronet.profiles.band_statistics.BandNormalization`; padding is and stays 0."""
         wide, n_mels = spectrogram.double(), spectrogram.shape[1]
-        prior_square = self.deviation.square() + self.mean.square()
-        frames = heard.sum() + enrolled_sums[0] + self.prior_frames
-        total = wide.sum(dim=2) + enrolled_sums[1 : 1 + n_mels] + self.prior_frames * self.mean
-        square = wide.square().sum(dim=2) + enrolled_sums[1 + n_mels :] + self.prior_frames * prior_square
-        mean = total / frames
-        least = (LEAST_DEVIATION * self.deviation).square()
-        deviation = torch.maximum(square / frames - mean.square(), least).sqrt()
-        return (spectrogram - mean.float().unsqueeze(2)) / deviation.float().unsqueeze(2) * heard
+        frames = given.sum() + enrolled_sums[0]
+        total = wide.sum(dim=2) + enrolled_sums[1 : 1 + n_mels]
+        square = wide.square().sum(dim=2) + enrolled_sums[1 + n_mels :]
+        prior = BandStatistics(self.mean, self.deviation)
+        mean, deviation = shrunk(frames, total, square, prior, self.prior_frames)
+        return (spectrogram - mean.float().unsqueeze(2)) / deviation.float().unsqueeze(2) * given
 
 
-def _normalized(spectrogram: Tensor, heard: Tensor) -> Tensor:
+def _normalized(spectrogram: Tensor, given: Tensor) -> Tensor:
     """See :func:`~fairseq_neupronet.data.spectrogram.normalize`; padding is and stays 0."""
-    n_cells = heard.sum() * spectrogram.shape[1]
+    n_cells = given.sum() * spectrogram.shape[1]
     mean = spectrogram.sum(dim=(1, 2), keepdim=True) / n_cells
-    centred = (spectrogram - mean) * heard
+    centred = (spectrogram - mean) * given
     return centred / (centred.square().sum(dim=(1, 2), keepdim=True) / n_cells + _NORMALIZE_EPS).sqrt()
 
 

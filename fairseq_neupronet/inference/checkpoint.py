@@ -1,11 +1,13 @@
-"""What a checkpoint of fine-tuning says of its model: configuration, weights, classes, feature recipe.
+"""A checkpoint of fine-tuning and its network: configuration, weights, classes, feature recipe, in plain torch.
 
 Letters: M mel bands, F frames.
 """
 
 import hashlib
+import importlib
 import json
 import math
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,8 +20,11 @@ from fairseq_neupronet.checkpoints.contents import read_contents
 from fairseq_neupronet.data.labels import read_classes
 from fairseq_neupronet.data.manifest import read_manifest
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.inference.normalization import BandNormalization
-from fairseq_neupronet.profiles.band_statistics import BandStatistics
+from fairseq_neupronet.networks.adaptive_batch_norm import has_batch_norm
+from fairseq_neupronet.networks.build import build_network
+from fairseq_neupronet.networks.in_groups import InGroups
+from fairseq_neupronet.networks.neupronet import NeuProNet
+from fairseq_neupronet.profiles.band_statistics import BandNormalization, BandStatistics
 
 _TRAINING_WEIGHTS = ("auto_encoder.", "bank.")
 
@@ -35,7 +40,7 @@ class Checkpoint:
         classes: K names in index order.
         recipe: how its features are computed.
         fixed_frames: frames that every clip is padded to; None where a clip keeps its own.
-        most_frames: F at most; a longer clip is heard in windows of so many. None: the checkpoint does not know.
+        most_frames: F at most; a longer clip is cut into windows of so many. None: the checkpoint does not know.
         normalize: clips have zero mean and unit variance.
         bfloat16: embeddings are computed in bfloat16.
         bands: normalises mel bands by a clip's group; None where the model was trained without.
@@ -54,11 +59,6 @@ class Checkpoint:
     bfloat16: bool
     bands: BandNormalization | None
     adaptive_batch_norm: float | None = None
-
-    @property
-    def n_band_sums(self) -> int:
-        """How many numbers are kept of a profile's mel bands."""
-        return self.bands.n_sums if self.bands else 0
 
     def digest(self) -> str:
         """SHA-256 of everything that an embedding depends on, in hexadecimal: weights, recipe, treatment of clips."""
@@ -115,7 +115,7 @@ def read_checkpoint(path: str | Path, recipe=None, data: str | Path | None = Non
     grouping = model["grouping"] if model["grouping"] == "none" else "in_batch"
     return Checkpoint(
         path=path,
-        model=_namespace(model | {"grouping": grouping}),
+        model=namespace(model | {"grouping": grouping, "auto_encoder": False}),
         weights={name: weight for name, weight in contents.weights.items() if not name.startswith(_TRAINING_WEIGHTS)},
         classes=list(classes),
         recipe=_recipe(path, known.get("recipe"), recipe, model["n_mels"]),
@@ -128,9 +128,10 @@ def read_checkpoint(path: str | Path, recipe=None, data: str | Path | None = Non
     )
 
 
-def _namespace(values: dict) -> SimpleNamespace:
+def namespace(values: dict) -> SimpleNamespace:
+    """A section of a configuration, and the sections in it, with its options as attributes."""
     return SimpleNamespace(
-        **{name: _namespace(value) if isinstance(value, dict) else value for name, value in values.items()}
+        **{name: namespace(value) if isinstance(value, dict) else value for name, value in values.items()}
     )
 
 
@@ -191,3 +192,63 @@ def _recipe(path: Path, stored: dict | None, given, n_mels: int) -> FeatureRecip
             "the recipe of its training"
         )
     return recipe
+
+
+def trained_network(path: Path, config, weights: dict[str, Tensor]) -> NeuProNet:
+    """Build and fill a network.
+
+    Args:
+        path: the checkpoint, for messages.
+        config: of :func:`~fairseq_neupronet.networks.build.build_network`.
+        weights: by name, all that the network has and no others.
+
+    Raises:
+        InputError: weights that do not fit the configuration, or an unknown backbone.
+    """
+    network = build_network(config)
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(
+            f"{path}: its weights do not fit its configuration ({reason}); was it made by another version of this "
+            "package?"
+        ) from None
+    return network
+
+
+def load_network(checkpoint: Checkpoint) -> NeuProNet:
+    """Build and fill the network, in evaluation mode, without gradients.
+
+    Raises:
+        InputError: weights that do not fit the configuration, or an unknown backbone.
+    """
+    network = trained_network(checkpoint.path, checkpoint.model, checkpoint.weights)
+    if checkpoint.adaptive_batch_norm is not None and not has_batch_norm(network.backbone):
+        raise InputError(
+            f"{checkpoint.path}: task.adaptive_batch_norm is set, and its backbone has no batch norm; the "
+            "file was not written by this package"
+        )
+    network.bands_by_group = checkpoint.bands is not None
+    network.norms_by_group = checkpoint.adaptive_batch_norm is not None
+    return network.eval().requires_grad_(False)
+
+
+def import_user_dir(folder: str | Path) -> None:
+    """Import a package of the user's own, which registers backbones.
+
+    Raises:
+        InputError: no such package.
+    """
+    folder = Path(folder).resolve()
+    if not (folder / "__init__.py").is_file():
+        raise InputError(f"--user-dir {folder}: no package with an __init__.py; give the folder of your own backbone")
+    sys.path.insert(0, str(folder.parent))
+    importlib.import_module(folder.name)
+
+
+def in_groups(checkpoint: Checkpoint, network: NeuProNet) -> InGroups:
+    """The network of :func:`load_network` in use on clips and their groups, as the checkpoint says."""
+    return InGroups(
+        network, checkpoint.bands, checkpoint.adaptive_batch_norm, checkpoint.fixed_frames, checkpoint.bfloat16
+    )

@@ -1,19 +1,77 @@
-"""Sound cut into the clips that a model hears. Letters: M mel bands, F frames."""
+"""Sound that a user names, read and cut into the clips that a model receives. Letters: M mel bands, F frames."""
 
-from collections.abc import Iterable, Iterator
+import glob
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import soundfile
 import torch
 from torch import Tensor
 
+from fairseq_neupronet.audio.decode import stream_array, stream_audio
 from fairseq_neupronet.audio.features import extract_features
 from fairseq_neupronet.audio.recipe import FeatureRecipe
 from fairseq_neupronet.data.spectrogram import crop, normalize
 from fairseq_neupronet.errors import InputError
+from fairseq_neupronet.files import read_metadata
 from fairseq_neupronet.inference.checkpoint import Checkpoint
+from fairseq_neupronet.inference.results import Clip, Finished, Unreadable, fill
+from fairseq_neupronet.networks.in_groups import InGroups
+from fairseq_neupronet.profiles.enrolment import path_keys
+from fairseq_neupronet.profiles.profile import Profile
+
+Sound = str | Path | np.ndarray | Tensor
 
 _WINDOW_WITHOUT_DATA = 10.0  # seconds, where a checkpoint does not know how long its training clips were
+# libsndfile's own formats, and the usual other endings of them; raw samples say nothing of themselves.
+_SUFFIXES = {f".{name.lower()}" for name in soundfile.available_formats() if name != "RAW"} | {
+    ".aif",
+    ".aifc",
+    ".oga",
+    ".opus",
+    ".snd",
+}
+
+
+def find_audio(names: Iterable[str | Path]) -> list[str]:
+    """The files that names stand for, in order: a file by its name, a folder for the audio in it and below, a pattern
+    (``*``, ``?``, ``[…]``, ``**``) for what it matches.
+
+    A name that stands for nothing stays as it is, so that whoever reads it says that it is missing.
+    """
+    found = []
+    for name in map(str, names):
+        if Path(name).is_dir():
+            found += sorted(_audio_below(Path(name))) or [name]
+        elif not Path(name).exists() and glob.has_magic(name):
+            matches = sorted(glob.glob(name, recursive=True))
+            found += find_audio(matches) if matches else [name]
+        else:
+            found.append(name)
+    return found
+
+
+def _audio_below(folder: Path) -> list[str]:
+    return [str(path) for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file()]
+
+
+def read_profiles(table: str | Path) -> dict[str, str | None]:
+    """The profile of each file of a table with the columns ``path`` (relative to the table's folder) and ``profile``.
+
+    Raises:
+        InputError: naming table and line: unreadable, without these columns, an empty or repeated path.
+    """
+    table = Path(table)
+    profiles: dict[str, str | None] = {}
+    for line, row in read_metadata(table, ("path", "profile")):
+        path = str(table.parent / row["path"])
+        if not row["path"] or path in profiles:
+            problem = f"{row['path']} is there twice" if row["path"] else "path is empty"
+            raise InputError(f"{table}, line {line}: {problem}; give every file one row")
+        profiles[path] = row["profile"] or None
+    return profiles
 
 
 @dataclass(frozen=True)
@@ -23,7 +81,7 @@ class Windows:
     Attributes:
         length: samples of a window.
         hop: samples from one window to the next.
-        longest: samples of a file that is heard whole.
+        longest: samples of a file that stays whole.
     """
 
     length: int
@@ -63,7 +121,7 @@ def choose_windows(checkpoint: Checkpoint, window: float | None, hop: float | No
         hop: seconds from one window to the next; None for the window's length.
 
     Raises:
-        InputError: a length or hop that is not positive, or longer than the model hears at once.
+        InputError: a length or hop that is not positive, or longer than the model takes at once.
     """
     recipe, most = checkpoint.recipe, checkpoint.most_frames
     length = longest = round(_WINDOW_WITHOUT_DATA * recipe.sample_rate)
@@ -74,7 +132,7 @@ def choose_windows(checkpoint: Checkpoint, window: float | None, hop: float | No
         if wanted < 1 or wanted > longest:
             raise InputError(
                 f"window {window:g}: give seconds above 0 and at most {longest / recipe.sample_rate:.2f}, "
-                "which is what the model hears at once"
+                "which is what the model takes at once"
             )
         length = longest = wanted
     step = length if hop is None else round(hop * recipe.sample_rate)
@@ -94,8 +152,8 @@ def _samples(recipe: FeatureRecipe, n_frames: int) -> tuple[int, int]:
     return least, (least + recipe.hop_length - 1 if n_frames > 1 else max(least, recipe.hop_length - 1))
 
 
-def hear(checkpoint: Checkpoint, waveform: Tensor) -> np.ndarray:
-    """The spectrogram (M, F) of one window, as evaluation would read it from a prepared folder."""
+def spectrogram_of(checkpoint: Checkpoint, waveform: Tensor) -> np.ndarray:
+    """The spectrogram (M, F) of one window, as evaluation reads it from a prepared folder."""
     return treat(checkpoint, extract_features(waveform, checkpoint.recipe))
 
 
@@ -106,11 +164,136 @@ def treat(checkpoint: Checkpoint, spectrogram: np.ndarray) -> np.ndarray:
     return normalize(spectrogram) if checkpoint.normalize else spectrogram
 
 
-def collate(checkpoint: Checkpoint, spectrograms: list[np.ndarray]) -> tuple[Tensor, Tensor]:
-    """Pad clips (M, F) with zeros at the right: (B, M, F) and the mask (B, F), True on padding."""
-    lengths = np.array([spectrogram.shape[1] for spectrogram in spectrograms])
-    n_frames = checkpoint.fixed_frames or int(lengths.max())
-    source = np.zeros((len(lengths), len(spectrograms[0]), n_frames), np.float32)
-    for padded, spectrogram in zip(source, spectrograms, strict=True):
-        padded[:, : spectrogram.shape[1]] = spectrogram
-    return torch.from_numpy(source), torch.from_numpy(np.arange(n_frames) >= lengths[:, None])
+def name_of(sound: Sound, number: int) -> str:
+    """What to call an input: a file's path, or its number among the inputs."""
+    return str(sound) if isinstance(sound, str | Path) else f"array {number}"
+
+
+def stream_sound(checkpoint: Checkpoint, sound: Sound, number: int, array_rate: int | None) -> Iterator[Tensor]:
+    """The waveform of an input at the recipe's rate, in blocks (samples,).
+
+    Args:
+        checkpoint: has the recipe.
+        sound: the input.
+        number: its number among the inputs.
+        array_rate: of an array, in Hz; None where it has the recipe's.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    rate = checkpoint.recipe.sample_rate
+    if isinstance(sound, str | Path):
+        return stream_audio(sound, rate)
+    return stream_array(np.asarray(sound), array_rate or rate, rate, name_of(sound, number))
+
+
+def make_clip(checkpoint: Checkpoint, source: int, place: int, waveform: Tensor) -> Clip:
+    """The clip of the window (samples,) that begins at sample ``place`` of its input, not yet embedded."""
+    rate = checkpoint.recipe.sample_rate
+    return Clip(source, place / rate, (place + len(waveform)) / rate, spectrogram_of(checkpoint, waveform))
+
+
+def read_clips(
+    checkpoint: Checkpoint, sounds: Sequence[Sound], windows: Windows, array_rate: int | None
+) -> Iterator[Clip | Finished]:
+    """Cut every input into clips; after those of an input comes its :class:`Finished`."""
+    for number, sound in enumerate(sounds):
+        name = name_of(sound, number)
+        try:
+            for place, waveform in windows.cut(stream_sound(checkpoint, sound, number, array_rate)):
+                yield make_clip(checkpoint, number, place, waveform)
+        except InputError as error:
+            yield Finished(number, Unreadable(name, str(error)))
+        except OSError as error:
+            reason = error.strerror or error
+            yield Finished(number, Unreadable(name, f"{name}: cannot be read ({reason}); restore the file"))
+        else:
+            yield Finished(number)
+
+
+def in_batches(
+    events: Iterable[Clip | Finished], size: int, compute: Callable[[list[Clip]], None]
+) -> Iterator[Clip | Finished]:
+    """Pass events on in their order, once ``compute`` has been given their clips, ``size`` at a time."""
+    waiting: list[Clip | Finished] = []
+    clips: list[Clip] = []
+    for event in events:
+        waiting.append(event)
+        if isinstance(event, Clip):
+            clips.append(event)
+        if len(clips) == size:
+            compute(clips)
+            yield from waiting
+            waiting, clips = [], []
+    if clips:
+        compute(clips)
+    yield from waiting
+
+
+def classify_each(
+    in_groups: InGroups, events: Iterable[Clip | Finished], profiles: Sequence[Profile | None], batch_size: int
+) -> Iterator[Clip | Finished]:
+    """Classify clips as they come, each in the group of what is remembered; ``profiles`` are those of the inputs."""
+
+    def classify(clips: list[Clip]) -> None:
+        fill(clips, in_groups.classify([clip.spectrogram for clip in clips], [profiles[clip.source] for clip in clips]))
+
+    return in_batches(events, batch_size, classify)
+
+
+def remember(in_groups: InGroups, events: Iterable[Clip | Finished], name: str) -> Profile:
+    """What is remembered of the clips of all inputs, which are of the profile of a name.
+
+    Raises:
+        InputError: there is no input, or one cannot be read.
+    """
+    passed: list[Clip | Finished] = []
+    gathered = in_groups.gather(spectrograms(events, passed))
+    for event in passed:
+        if isinstance(event, Finished) and event.failure:
+            raise InputError(event.failure.sentence)
+    if not gathered:
+        raise InputError(f"profile {name!r}: no sound is given; enrol one clip at least")
+    return in_groups.remember(gathered)
+
+
+def spectrograms(events: Iterable[Clip | Finished], passed: list[Clip | Finished]) -> Iterator[np.ndarray]:
+    """The spectrograms of clips as they come, which the clips let go of; ``passed`` takes all events."""
+    for event in events:
+        passed.append(event)
+        if isinstance(event, Clip):
+            yield event.spectrogram
+            event.spectrogram = None
+
+
+def classify_together(
+    in_groups: InGroups,
+    events: Iterable[Clip | Finished],
+    names: Sequence[str | None],
+    paths: Sequence[str],
+    batch_size: int,
+) -> list[Clip | Finished]:
+    """Classify clips once all have come, each in the group of all clips of its input's name.
+
+    Args:
+        in_groups: the model.
+        events: of :func:`read_clips`.
+        names: of the inputs' profiles; None makes each of an input's clips a group of its own.
+        paths: of the inputs.
+        batch_size: clips that are computed at a time.
+
+    Returns:
+        The events but for clips of an input that failed, which join no group.
+    """
+    passed: list[Clip | Finished] = []
+    gathered = in_groups.gather(spectrograms(events, passed), batch_size)
+    failed = {event.source for event in passed if isinstance(event, Finished) and event.failure}
+    clips = [event for event in passed if isinstance(event, Clip)]
+    gathered = [each for clip, each in zip(clips, gathered, strict=True) if clip.source not in failed]
+    clips = [clip for clip in clips if clip.source not in failed]
+    if clips:
+        numbers: dict = {}
+        named = [place if names[clip.source] is None else names[clip.source] for place, clip in enumerate(clips)]
+        codes = np.array([numbers.setdefault(name, len(numbers)) for name in named])
+        fill(clips, in_groups.together(gathered, codes, lambda: path_keys([paths[clip.source] for clip in clips])))
+    return [event for event in passed if isinstance(event, Finished) or event.source not in failed]

@@ -1,7 +1,7 @@
 """A trained model, ready for use. Letters: N clips, D embedding width, K classes."""
 
-import contextlib
 import copy
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -12,17 +12,14 @@ from torch import Tensor
 
 from fairseq_neupronet.audio.recipe import FeatureRecipe
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.inference import enrolment
-from fairseq_neupronet.inference.checkpoint import read_checkpoint
-from fairseq_neupronet.inference.classifier import BATCH, Classifier
-from fairseq_neupronet.inference.clips import choose_windows
-from fairseq_neupronet.inference.hearing import Clip, Finished, Sound
-from fairseq_neupronet.inference.inspection import inspect_window
-from fairseq_neupronet.inference.network import load_network
-from fairseq_neupronet.inference.outcomes import gather_embeddings, gather_predictions
+from fairseq_neupronet.inference import clips, results
+from fairseq_neupronet.inference.checkpoint import in_groups, load_network, read_checkpoint
+from fairseq_neupronet.inference.clips import Sound, choose_windows, name_of, read_clips
 from fairseq_neupronet.inference.picture import Heard
-from fairseq_neupronet.inference.results import Embeddings, Prediction, Unreadable
+from fairseq_neupronet.inference.results import Clip, Embeddings, Finished, Prediction, Unreadable
+from fairseq_neupronet.networks.in_groups import BATCH, attention
 from fairseq_neupronet.profiles.bank import Bank
+from fairseq_neupronet.profiles.profile import Profile
 
 Profiles = str | Sequence[str | None] | None
 
@@ -46,7 +43,7 @@ class TrainedModel:
     """Labels sound, and learns profiles from a few clips each.
 
     Sound is the path of an audio file (any format that libsndfile reads, any rate, any channels) or an array
-    (samples,) or (samples, channels), full scale ±1. What is longer than the model hears at once is cut into windows.
+    (samples,) or (samples, channels), full scale ±1. What is longer than the model takes at once is cut into windows.
 
     Args:
         path, recipe, data: see :func:`load`.
@@ -58,7 +55,7 @@ class TrainedModel:
     def __init__(self, path: str | Path, *, recipe=None, data: str | Path | None = None):
         self.checkpoint = read_checkpoint(path, recipe, data)
         self.network = load_network(self.checkpoint)
-        self._classifier = Classifier(self.checkpoint, self.network)
+        self.in_groups = in_groups(self.checkpoint, self.network)
         self._bank: Bank | None = None
 
     @property
@@ -73,13 +70,8 @@ class TrainedModel:
 
     @property
     def uses_profiles(self) -> bool:
-        """Whether the model hears a clip with its group."""
-        return self.pools or self.checkpoint.bands is not None or self._classifier.adapts
-
-    @property
-    def pools(self) -> bool:
-        """Whether profile embeddings of a group are pooled."""
-        return self._classifier.pools
+        """Whether a clip's class depends on its group."""
+        return self.network.needs.any
 
     @cached_property
     def digest(self) -> str:
@@ -90,35 +82,25 @@ class TrainedModel:
         """The same model and bank, computed in float32 also where it was trained with ``task.bfloat16``."""
         twin = copy.copy(self)
         twin.checkpoint = replace(self.checkpoint, bfloat16=False)
-        twin._classifier = Classifier(twin.checkpoint, self.network)
+        twin.in_groups = in_groups(twin.checkpoint, self.network)
         return twin
 
     # ---- profiles ------------------------------------------------------------------------------------------------
 
     @property
     def bank(self) -> Bank:
-        if self._bank is None:
-            width = self.checkpoint.model.decoder_embed_dim if self.pools else 0
-            self._bank = Bank(self.digest, width, self._classifier.n_sums)
+        self._bank = self._bank or self._empty_bank()  # a model's digest takes time
         return self._bank
 
-    @contextlib.contextmanager
-    def borrowed_bank(self) -> Iterator[Bank]:
-        """An empty bank in place of the model's own, for as long as the context lasts."""
-        own, self._bank = self._bank, None
-        try:
-            yield self.bank
-        finally:
-            self._bank = own
+    def _empty_bank(self) -> Bank:
+        return Bank(self.digest, self.in_groups.nothing(self.checkpoint.model.decoder_embed_dim))
 
     def enrol(self, name: str, sounds: Sound | Sequence[Sound], *, sample_rate: int | None = None) -> int:
-        """Add clips to a profile, which begins with them where it is new. Only embeddings are kept, for models of
-        ``task.profile_normalize`` sums over the frames of each mel band, and for those of ``task.adaptive_batch_norm``
-        sums over what each batch norm hears of the clips of one call.
+        """Add clips to a profile, which begins with them where it is new.
 
-        A model that normalises mel bands by profiles and also pools them, or adapts batch norms to them, hears a clip
-        as the profile is when the clip is enrolled; evaluation, which has the sound at hand, hears it as the profile is
-        with the clip to be labelled.
+        Only profile embeddings are kept, for models of ``task.profile_normalize`` sums over the frames of each mel
+        band, and for those of ``task.adaptive_batch_norm`` sums over what each batch norm receives. The clips of one
+        call are embedded by themselves: neither clips enrolled before nor those to be labelled sway what is kept.
 
         Args:
             name: of the profile.
@@ -132,7 +114,10 @@ class TrainedModel:
             InputError: a model without profiles, a sound that cannot be read (nothing is enrolled then), a bad name.
         """
         self.require_profiles("enrolled")
-        return enrolment.enrol(self._classifier, self.bank, name, _listed(sounds), sample_rate)
+        windows = choose_windows(self.checkpoint, None, None)
+        events = read_clips(self.checkpoint, _listed(sounds), windows, sample_rate)
+        self.bank.add(name, profile := clips.remember(self.in_groups, events, name))
+        return profile.n_clips
 
     def forget(self, name: str) -> None:
         """Remove a profile; save the bank again to remove it from its file. Raises InputError where there is none."""
@@ -149,7 +134,7 @@ class TrainedModel:
             InputError: a model without profiles, no bank, a damaged one, or another model's.
         """
         self.require_profiles("enrolled")
-        self._bank = Bank.load(path, self.digest)
+        self._bank = Bank.load(path, self._empty_bank())
 
     def require_profiles(self, verb: str) -> None:
         """Raises InputError where the model has no profiles that could be ``verb``, which is the sentence's word."""
@@ -161,7 +146,7 @@ class TrainedModel:
                 f"none can be {verb}; train a model with task.profiling=true"
             )
         raise InputError(
-            f"{self.checkpoint.path}: a model of model.grouping=none hears each clip alone, so that no "
+            f"{self.checkpoint.path}: a model of model.grouping=none classifies each clip alone, so that no "
             f"profile can be {verb}; train one of another model.grouping"
         )
 
@@ -172,7 +157,7 @@ class TrainedModel:
 
         Args:
             sounds: files or arrays.
-            profiles: the enrolled profile of all sounds, or of each (None: heard alone).
+            profiles: the enrolled profile of all sounds, or of each (None: alone).
             options: see :meth:`stream`.
 
         Returns:
@@ -205,9 +190,9 @@ class TrainedModel:
             sounds: files or arrays.
             profiles: as :meth:`predict`.
             together: profiles need not be enrolled; the clips of a profile among the sounds are its group (protocol
-                ``full``). All sounds are heard before the first result.
+                ``full``). All sounds are read before the first result.
             window: seconds of a window; None for the length of the longest training clip. A sound no longer than that
-                is heard as a whole.
+                stays whole.
             hop: seconds from one window to the next; None for the window's length.
             sample_rate: of arrays, in Hz; None where they have the recipe's.
             batch_size: windows that are computed at a time; the results do not depend on it.
@@ -216,34 +201,30 @@ class TrainedModel:
             InputError: as :meth:`predict`, but for sounds that cannot be read.
         """
         sounds = _listed(sounds)
-        names = self._names(profiles, len(sounds), together)
-        events = self._classified(sounds, names, together, window, hop, sample_rate, batch_size)
-        return gather_predictions(events, sounds, names, self.classes)
+        events, names = self._classified(sounds, profiles, together, window, hop, sample_rate, batch_size)
+        return results.gather_predictions(events, _paths(sounds), names, self.classes)
 
     def embed(
         self,
         sounds: Sound | Sequence[Sound],
         profiles: Profiles = None,
         *,
-        together: bool = False,
-        window: float | None = None,
-        hop: float | None = None,
-        sample_rate: int | None = None,
-        batch_size: int = BATCH,
         failures: list[Unreadable] | None = None,
+        **options,
     ) -> Embeddings:
-        """Embeddings of all clips; arguments as :meth:`stream`.
+        """Embeddings of all clips.
 
         Args:
+            sounds, profiles: as :meth:`predict`.
             failures: takes the sounds that cannot be read, whose clips are left out; None raises at the first.
+            options: see :meth:`stream`.
 
         Raises:
             InputError: as :meth:`predict`; no sound can be read.
         """
         sounds = _listed(sounds)
-        names = self._names(profiles, len(sounds), together)
-        events = self._classified(sounds, names, together, window, hop, sample_rate, batch_size)
-        return gather_embeddings(events, sounds, failures)
+        events, _ = self._classified(sounds, profiles, **options)
+        return results.gather_embeddings(events, _paths(sounds), failures)
 
     def inspect(
         self,
@@ -259,43 +240,62 @@ class TrainedModel:
 
         Args:
             sound: a file or an array.
-            profile: its profile, enrolled; None hears it alone.
+            profile: its profile, enrolled; None where it is alone.
             number: which window, from 1.
             window, hop, sample_rate: as :meth:`stream`.
 
         Raises:
             InputError: as :meth:`predict`, or a sound without so many windows.
         """
-        (name,) = self._names(profile, 1, together=False)
-        windows = choose_windows(self.checkpoint, window, hop)
-        return inspect_window(self._classifier, sound, windows, number, name, self._bank, sample_rate)
+        checkpoint, path = self.checkpoint, name_of(sound, 0)
+        (remembered,) = self._remembered(self._names(profile, 1))
+        windows = choose_windows(checkpoint, window, hop).cut(clips.stream_sound(checkpoint, sound, 0, sample_rate))
+        for place, waveform in itertools.islice(windows, max(0, number - 1), max(0, number)):
+            clip = clips.make_clip(checkpoint, 0, place, waveform)
+            spectrogram = clip.spectrogram
+            results.fill([clip], self.in_groups.classify([spectrogram], [remembered]))
+            weights = None
+            if self.network.needs.embeddings and remembered is not None:
+                weights = attention(self.network, clip.clip, clip.profile, remembered.embeddings)
+            probabilities = clip.logits.softmax(dim=0).numpy()
+            title = [path, self.classes[int(probabilities.argmax())], *([f"profile {profile}"] if profile else [])]
+            return Heard(
+                "  ·  ".join(title),
+                clip.start,
+                waveform.numpy(),
+                spectrogram,
+                checkpoint.recipe,
+                self.classes,
+                probabilities,
+                None if weights is None else weights.numpy(),
+            )
+        raise InputError(f"{path}: has no window {number}; give a lower number, from 1 up")
 
-    def classify(self, clips: list[Clip], names: list[str | None]) -> None:
-        """Fill in everything of clips that have a spectrogram and its sums.
-
-        Args:
-            clips: B of them.
-            names: of their profiles, each enrolled; None for a clip alone.
-        """
-        self._classifier.classify(clips, names, self._bank)
-
-    def _classified(self, sounds, names, together, window, hop, sample_rate, batch_size) -> Iterator[Clip | Finished]:
-        windows = choose_windows(self.checkpoint, window, hop)
+    def _classified(
+        self, sounds, profiles, together=False, window=None, hop=None, sample_rate=None, batch_size=BATCH
+    ) -> tuple[Iterator[Clip | Finished], list[str | None]]:
+        """The classified clips of sounds, and the names of the sounds' profiles."""
+        names = self._names(profiles, len(sounds))
+        events = read_clips(self.checkpoint, sounds, choose_windows(self.checkpoint, window, hop), sample_rate)
         if together:
-            return iter(self._classifier.together(sounds, names, windows, sample_rate, batch_size))
-        return self._classifier.with_enrolled(sounds, names, self._bank, windows, sample_rate, batch_size)
+            return iter(clips.classify_together(self.in_groups, events, names, _paths(sounds), batch_size)), names
+        return clips.classify_each(self.in_groups, events, self._remembered(names), batch_size), names
 
-    def _names(self, profiles: Profiles, n_sounds: int, together: bool) -> list[str | None]:
+    def _remembered(self, names: list[str | None]) -> list[Profile | None]:
+        return [None if name is None else self.bank[name] for name in names]
+
+    def _names(self, profiles: Profiles, n_sounds: int) -> list[str | None]:
         names = [profiles] * n_sounds if profiles is None or isinstance(profiles, str) else list(profiles)
         if len(names) != n_sounds:
             raise InputError(f"{len(names)} profiles for {n_sounds} sounds; give one name a sound, or one for all")
         if any(name is not None for name in names):
             self.require_profiles("used")
-            for name in () if together else dict.fromkeys(names):
-                if name is not None:
-                    self.bank[name]
         return names
 
 
 def _listed(sounds: Sound | Sequence[Sound]) -> list[Sound]:
     return [sounds] if isinstance(sounds, str | Path | np.ndarray | Tensor) else list(sounds)
+
+
+def _paths(sounds: list[Sound]) -> list[str]:
+    return [name_of(sound, number) for number, sound in enumerate(sounds)]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fairseq_neupronet.audio.bands import band_centres
+from fairseq_neupronet.audio.features import band_centres
 from fairseq_neupronet.audio.recipe import FeatureRecipe
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.files import atomic_file

@@ -3,21 +3,16 @@
 from dataclasses import dataclass, field
 from typing import Optional  # fairseq's argument parser reads these forms only
 
-import numpy as np
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.models import BaseFairseqModel, register_model
-from torch import Tensor
 
-from fairseq_neupronet.backbones.wav2vec2.network import Encoded, Randomness, check_share
+from fairseq_neupronet.backbones.wav2vec2.network import check_share
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.models.spectrogram_wav2vec2 import SpectrogramWav2Vec2Config
-from fairseq_neupronet.networks.auto_encoder import AutoEncoderLoss
 from fairseq_neupronet.networks.build import NO_BACKBONE, build_network
-from fairseq_neupronet.networks.fusion import FUSIONS
-from fairseq_neupronet.networks.heads import HEADS
-from fairseq_neupronet.networks.neupronet import GROUPINGS, Classified, NeuProNet
+from fairseq_neupronet.networks.fusion import FUSIONS, HEADS
+from fairseq_neupronet.networks.neupronet import GROUPINGS, NeuProNet
 from fairseq_neupronet.networks.pooling import COSINE_SIGNS, POOLINGS
-from fairseq_neupronet.networks.precision import autocast
 
 
 @dataclass
@@ -116,49 +111,12 @@ class NeuProNetConfig(FairseqDataclass):
 
 @register_model("NeuProNet", dataclass=NeuProNetConfig)
 class NeuProNetModel(NeuProNet, BaseFairseqModel):
-    """NeuProNet as fairseq's trainer wants it; ``forward`` is :meth:`NeuProNet.forward`, in bfloat16 where asked."""
-
-    bfloat16 = False  # the task's
+    """NeuProNet as fairseq's trainer wants it."""
 
     @classmethod
     def build_model(cls, cfg: NeuProNetConfig, task):
         _check_combination(cfg)
-        model = build_network(cfg, cls)
-        fused_width = model.fusion.width if model.fusion else cfg.decoder_embed_dim
-        model.auto_encoder = AutoEncoderLoss(cfg.n_mels, fused_width) if cfg.auto_encoder else None
-        return model
-
-    def set_num_updates(self, num_updates: int) -> None:
-        self.num_updates = num_updates
-        BaseFairseqModel.set_num_updates(self, num_updates)
-
-    def forward(self, source: Tensor, *inputs, **named) -> Classified:
-        with autocast(self.bfloat16, source.device):
-            output = NeuProNet.forward(self, source, *inputs, **named)
-        return output.widened() if self.bfloat16 else output
-
-    def embed_profiles(self, source: Tensor, padding_mask: Tensor) -> Tensor:
-        with autocast(self.bfloat16, source.device):
-            return NeuProNet.embed_profiles(self, source, padding_mask)
-
-    def contrast(
-        self,
-        source: Tensor,
-        padding_mask: Tensor,
-        group: Tensor | None,
-        encoded: Encoded | None = None,
-        frames: np.ndarray | None = None,
-    ) -> dict:
-        """The extractor's contrastive task on the same batch; see :meth:`SpectrogramWav2Vec2.contrast`.
-
-        ``encoded`` is the pass that :meth:`forward` made; without it there is another.
-        """
-        network = self.profile_extractor.network
-        randomness = Randomness.for_batch(self.training, source.device)
-        with autocast(self.bfloat16, source.device):
-            if encoded is None:
-                encoded = network.encode(source, padding_mask, randomness.masks, frames=frames)
-            return network.contrast(encoded, group, randomness)
+        return build_network(cfg, cls)
 
 
 def _check_combination(cfg: NeuProNetConfig) -> None:

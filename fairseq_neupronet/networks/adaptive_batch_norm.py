@@ -10,14 +10,35 @@ Letters: B clips, C channels of a batch norm, S = 2 · (channels of all of them)
 
 import contextlib
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
+
+from fairseq_neupronet.errors import InputError
 
 
 def has_batch_norm(network: nn.Module | None) -> bool:
     """Whether there is anything to adapt."""
     return network is not None and any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+
+
+def check_batch_norm(backbone: nn.Module | None, name: str, prior: float | None) -> None:
+    """Refuse ``task.adaptive_batch_norm`` where there is nothing to adapt.
+
+    Args:
+        backbone: the network.
+        name: of the backbone, for the message.
+        prior: the option; None: it is not set.
+
+    Raises:
+        InputError: it is set, and the network has no batch norm.
+    """
+    if prior is not None and not has_batch_norm(backbone):
+        raise InputError(
+            f"task.adaptive_batch_norm={prior}: model.backbone={name} has no batch norm that could be adapted; take an "
+            "efficientnet or a resnet, or leave it out"
+        )
 
 
 def n_sums(network: nn.Module) -> int:
@@ -59,6 +80,13 @@ def adapted_to_groups(network: nn.Module, group: Tensor, counts: Tensor, prior: 
 
     with _hooked(network, lambda norm, x: _normalized(norm, x, n_clips, sums_of(norm, x), prior, group)):
         yield found
+
+
+def adapted_to_batch(backbone: nn.Module | None, batch: dict, prior: float | None) -> AbstractContextManager:
+    """:func:`adapted_to_groups` for a batch that says which of its clips are together; nothing for another."""
+    if "together" not in batch:
+        return contextlib.nullcontext()
+    return adapted_to_groups(backbone, **batch["together"], prior=prior)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fairseq_neupronet.networks.supcon import supcon_loss
+from fairseq_neupronet.networks.losses import supcon_loss
 
 
 def _widened(tensor: Tensor) -> Tensor:

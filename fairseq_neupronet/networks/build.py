@@ -4,8 +4,8 @@ import math
 
 from fairseq_neupronet.backbones.registry import build_backbone
 from fairseq_neupronet.backbones.wav2vec2.backbone import TransformerBackbone
-from fairseq_neupronet.networks.fusion import build_fusion
-from fairseq_neupronet.networks.heads import build_head
+from fairseq_neupronet.networks.auto_encoder import AutoEncoderLoss
+from fairseq_neupronet.networks.fusion import build_fusion, build_head
 from fairseq_neupronet.networks.neupronet import NeuProNet
 from fairseq_neupronet.networks.pooling import ProfilePooling
 from fairseq_neupronet.networks.profile_bank import ProfileBank
@@ -60,4 +60,5 @@ def build_network(config, kind: type[NeuProNet] = NeuProNet) -> NeuProNet:
         config.gather_profiles,
         str(config.grouping),
         bank,
+        AutoEncoderLoss(config.n_mels, fusion.width if fusion else width) if config.auto_encoder else None,
     )

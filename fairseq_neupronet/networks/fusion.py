@@ -1,6 +1,6 @@
-"""Fusion of a clip's embedding e with its pooled profile embedding q.
+"""Fusion of a clip's embedding e with its pooled profile embedding q, and the classifier heads that follow.
 
-Tensor letters: B clips, D embedding width, R rank.
+Tensor letters: B clips, D embedding width, R rank, K classes.
 """
 
 from collections.abc import Callable
@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fairseq_neupronet.errors import InputError
+
+HEADS = ("linear", "mlp")
 
 _MOST_TENSOR_WEIGHTS = 100_000_000  # 1.6 GB in training: weight, gradient and Adam's two moments
 
@@ -133,3 +135,28 @@ def build_fusion(kind: str, embedding_width: int, rank: int | None = None) -> Fu
     if kind not in FUSIONS:
         raise InputError(f"Unknown fusion {kind!r}; known are {', '.join(FUSIONS)}.")
     return FUSIONS[kind](embedding_width, rank or 0)
+
+
+def build_head(
+    kind: str, in_width: int, n_classes: int, hidden: int = 64, dropout: float = 0.1, branches: int = 2
+) -> nn.Sequential:
+    """Build the network from a fused embedding (B, in_width) to logits (B, K).
+
+    Args:
+        kind: ``linear``, the official transformer model's head, or ``mlp``, its CNN model's:
+            linear → ReLU → dropout → linear.
+        in_width: width of the fused embedding (:attr:`Fusion.width`), or D without profiles.
+        n_classes: K.
+        hidden: the official ``clf_hidden_dim``; the hidden layer of ``mlp`` has ``branches`` times as many units.
+        dropout: dropout of ``mlp``.
+        branches: :attr:`Fusion.branches`: 2 gives 2D → 128 → K for ``concat``, 1 gives D → 64 → K for ``gate``.
+
+    Raises:
+        InputError: unknown kind.
+    """
+    if kind == "linear":
+        return nn.Sequential(nn.Linear(in_width, n_classes))
+    if kind == "mlp":
+        units = branches * hidden
+        return nn.Sequential(nn.Linear(in_width, units), nn.ReLU(), nn.Dropout(dropout), nn.Linear(units, n_classes))
+    raise InputError(f"Unknown head {kind!r}; known are {', '.join(HEADS)}.")

@@ -1,9 +1,13 @@
-"""The groups of a batch side by side. Letters: B clips, G groups, S clips of the largest, D width."""
+"""The groups of a batch side by side, and ``dot`` pooling within them, its gradient in closed form.
+
+Letters: B clips, G groups, S clips of the largest, D width.
+"""
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 class GroupBlocks(NamedTuple):
@@ -72,3 +76,28 @@ def group_blocks(codes: Tensor) -> GroupBlocks:
     filled = torch.zeros(n_groups * largest, dtype=torch.bool)
     index[place], filled[place] = torch.arange(n_clips), True
     return GroupBlocks(index.view(n_groups, largest), filled.view(n_groups, largest), place)
+
+
+class DotInBlocks(torch.autograd.Function):
+    """Each clip's sum over its group of softmax(p_j . e_i / temperature) p_j: (B, D), (B, D) → (B, D)."""
+
+    @staticmethod
+    def forward(ctx, clip: Tensor, profile: Tensor, blocks: GroupBlocks, temperature: float) -> Tensor:
+        clips, profiles = blocks.lay_out(clip), blocks.lay_out(profile)
+        scores = torch.bmm(clips, profiles.mT).div_(temperature)
+        if blocks.has_gaps:
+            scores.masked_fill_(~blocks.filled.unsqueeze(1), -torch.inf)
+        weights = torch.softmax(scores, dim=2)
+        ctx.save_for_backward(clips, profiles, weights)
+        ctx.blocks, ctx.temperature = blocks, temperature
+        return blocks.collect(torch.bmm(weights, profiles))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        clips, profiles, weights = ctx.saved_tensors
+        gradient = ctx.blocks.lay_out(gradient)
+        by_weights = torch.bmm(gradient, profiles.mT)
+        by_scores = torch._softmax_backward_data(by_weights, weights, 2, weights.dtype).div_(ctx.temperature)
+        by_profile = torch.bmm(weights.mT, gradient).baddbmm_(by_scores.mT, clips)
+        return ctx.blocks.collect(torch.bmm(by_scores, profiles)), ctx.blocks.collect(by_profile), None, None

@@ -11,9 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fairseq_neupronet.backbones.wav2vec2.network import Encoded, Randomness
 from fairseq_neupronet.networks.gathering import gather_profiles
 from fairseq_neupronet.networks.pooling import same_profile_mask
+from fairseq_neupronet.networks.precision import autocast
 from fairseq_neupronet.networks.profile_bank import ProfileBank
+from fairseq_neupronet.profiles.profile import Needs
 
 GROUPINGS = ("in_batch", "whole_split", "none")
 
@@ -69,7 +72,15 @@ class NeuProNet(nn.Module):
             ``bank`` where they are not in the batch (official ``npn_option`` 1, which embeds them anew for every
             batch). ``none``: the clip's own.
         bank: embeddings of the training split, for ``whole_split``.
+        auto_encoder: an :class:`~fairseq_neupronet.networks.auto_encoder.AutoEncoderLoss`, for the loss alone.
+
+    Attributes:
+        bfloat16: :meth:`forward`, :meth:`embed_profiles` and :meth:`contrast` compute in bfloat16 and give float32.
+        bands_by_group: outside training the network is given clips whose mel bands are normalised over their groups.
+        norms_by_group: outside training its batch norms adapt to groups.
     """
+
+    bfloat16 = bands_by_group = norms_by_group = False
 
     def __init__(
         self,
@@ -84,6 +95,7 @@ class NeuProNet(nn.Module):
         gather_profiles: bool = False,
         grouping: str = "in_batch",
         bank: ProfileBank | None = None,
+        auto_encoder: nn.Module | None = None,
     ):
         super().__init__()
         self.backbone, self.head = backbone, head
@@ -91,7 +103,7 @@ class NeuProNet(nn.Module):
         self.freeze_backbone_updates = freeze_backbone_updates
         self.freeze_profile_extractor_updates = freeze_profile_extractor_updates
         self.one_pass, self.gather_profiles = one_pass, gather_profiles
-        self.grouping, self.bank = grouping, bank
+        self.grouping, self.bank, self.auto_encoder = grouping, bank, auto_encoder
         self.num_updates = 0
         for network, n_updates in (
             (backbone, freeze_backbone_updates),
@@ -100,10 +112,22 @@ class NeuProNet(nn.Module):
             if network is not None and n_updates == math.inf:
                 network.requires_grad_(False)
 
+    def set_num_updates(self, num_updates: int) -> None:
+        """Say how many updates were made: what is frozen, and temperatures that fall, depend on it."""
+        self.num_updates = num_updates
+        for module in self.modules():
+            if module is not self and hasattr(module, "set_num_updates"):
+                module.set_num_updates(num_updates)
+
     @property
     def profiling(self) -> bool:
         """Whether profiles are used."""
         return self.profile_extractor is not None
+
+    @property
+    def needs(self) -> Needs:
+        """What of its group a clip's class depends on, outside training."""
+        return Needs(self.profiling and self.grouping != "none", self.bands_by_group, self.norms_by_group)
 
     @property
     def backbone_frozen(self) -> bool:
@@ -130,7 +154,32 @@ class NeuProNet(nn.Module):
 
     def embed_profiles(self, source: Tensor, padding_mask: Tensor) -> Tensor:
         """Profile embeddings (B, D) as evaluation has them, without a gradient."""
-        return _run(self.profile_extractor, True, source, padding_mask)
+        with autocast(self.bfloat16, source.device):
+            return _run(self.profile_extractor, True, source, padding_mask)
+
+    def contrast(
+        self,
+        source: Tensor,
+        padding_mask: Tensor,
+        group: Tensor | None,
+        encoded: Encoded | None = None,
+        frames: np.ndarray | None = None,
+    ) -> dict:
+        """The extractor's contrastive task on a batch, see :meth:`SpectrogramWav2Vec2.contrast`.
+
+        In evaluation masks and negatives come from a fixed seed.
+
+        Args:
+            source, padding_mask, frames: as for :meth:`forward`.
+            group: (B,) codes; negatives across clips come from other groups. None: from any other clip.
+            encoded: the pass that :meth:`forward` made; None: there is another.
+        """
+        network = self.profile_extractor.network
+        randomness = Randomness.for_batch(self.training, source.device)
+        with autocast(self.bfloat16, source.device):
+            if encoded is None:
+                encoded = network.encode(source, padding_mask, randomness.masks, frames=frames)
+            return network.contrast(encoded, group, randomness)
 
     def _embed_clips(self, source: Tensor, padding_mask: Tensor) -> Tensor | None:
         if self.backbone is None:
@@ -140,7 +189,7 @@ class NeuProNet(nn.Module):
     def _embed_profiles(self, source: Tensor, padding_mask: Tensor, frames=None) -> tuple[Tensor, object | None]:
         extractor = self.profile_extractor
         if self.profile_extractor_frozen:
-            return self.embed_profiles(source, padding_mask), None
+            return _run(extractor, True, source, padding_mask), None
         if self.one_pass and extractor.masks:
             encoded = extractor.encode(source, padding_mask, frames)
             return extractor.embed(encoded), encoded
@@ -184,6 +233,11 @@ class NeuProNet(nn.Module):
             frames: (B,) unpadded frames, where the host knows them.
             index: (B,) positions of the clips in their split; used in training with a bank only.
         """
+        with autocast(self.bfloat16, source.device):
+            output = self._classified(source, padding_mask, profile, frames, index)
+        return output.widened() if self.bfloat16 else output
+
+    def _classified(self, source: Tensor, padding_mask: Tensor, profile, frames, index) -> Classified:
         clip = self._embed_clips(source, padding_mask)
         if not self.profiling:
             return self.classify(clip, None, None)

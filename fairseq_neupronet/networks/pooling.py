@@ -27,8 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.networks.dot_pooling import DotInBlocks
-from fairseq_neupronet.networks.group_blocks import GroupBlocks, group_blocks
+from fairseq_neupronet.networks.group_blocks import DotInBlocks, GroupBlocks, group_blocks
 
 COSINE_SIGNS = ("similarity", "distance")
 _EPS = 1e-12

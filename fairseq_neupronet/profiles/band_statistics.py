@@ -1,4 +1,7 @@
-"""Mean and deviation of mel bands over the frames of clips. Letters: N clips, G groups, M mel bands, F frames."""
+"""Mean and deviation of mel bands over the frames of clips, and normalisation by them.
+
+Letters: N clips, G groups, M mel bands, F frames.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -95,8 +98,55 @@ class BandSums:
         Returns:
             (N, M).
         """
-        frames = self.frames[:, None] + prior_frames
-        mean = (self.total + prior_frames * prior.mean) / frames
-        square = (self.square + prior_frames * (prior.deviation**2 + prior.mean**2)) / frames
-        least = (LEAST_DEVIATION * prior.deviation) ** 2
-        return BandStatistics(mean, np.sqrt(np.maximum(square - mean**2, least)))
+        return BandStatistics(*shrunk(self.frames[:, None], self.total, self.square, prior, prior_frames))
+
+
+def shrunk(frames, total, square, prior: BandStatistics, prior_frames: float) -> tuple:
+    """Mean and deviation (…, M) of bands with the prior's added as if they came from so many more frames.
+
+    All of the arguments, the prior's attributes too, are numpy arrays, or all are tensors.
+
+    Args:
+        frames: (…, 1) or a number.
+        total, square: (…, M), as of :class:`BandSums`.
+        prior: (M,).
+        prior_frames: how many.
+    """
+    frames = frames + prior_frames
+    mean = (total + prior_frames * prior.mean) / frames
+    square = (square + prior_frames * (prior.deviation**2 + prior.mean**2)) / frames
+    least = (LEAST_DEVIATION * prior.deviation) ** 2
+    return mean, (square - mean**2).clip(min=least) ** 0.5
+
+
+@dataclass(frozen=True)
+class BandNormalization:
+    """Normalises the mel bands of clips by sums over the frames of their groups.
+
+    The sums are a row: how many frames, then each band's sum, then each band's sum of squares. The rows of clips add up
+    to the row of their group. Letters: B clips.
+
+    Attributes:
+        prior: the statistics of the training split.
+        prior_frames: a group's statistics are shrunk toward them as if they came from so many more frames.
+    """
+
+    prior: BandStatistics
+    prior_frames: float
+
+    @property
+    def n_sums(self) -> int:
+        """How many numbers a row has, 1 + 2 M."""
+        return 1 + 2 * len(self.prior.mean)
+
+    def sums_of(self, spectrogram: np.ndarray) -> np.ndarray:
+        """The row (1 + 2 M,) float64 of a clip (M, F)."""
+        sums = BandSums.of_clips([spectrogram], 1, len(spectrogram))
+        return np.concatenate([sums.frames, sums.total[0], sums.square[0]])
+
+    def __call__(self, spectrograms: list[np.ndarray], rows: np.ndarray) -> list[np.ndarray]:
+        """Normalise clips (M, F) by the rows of their groups (B, 1 + 2 M)."""
+        total, square = np.split(rows[:, 1:], 2, axis=1)
+        statistics = BandSums(rows[:, 0], total, square).statistics(self.prior, self.prior_frames)
+        mean, deviation = (array.astype(np.float32)[:, :, None] for array in vars(statistics).values())
+        return [(clip - mean[place]) / deviation[place] for place, clip in enumerate(spectrograms)]

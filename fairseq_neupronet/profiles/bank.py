@@ -1,58 +1,44 @@
 """Enrolled profiles: the embeddings of a few clips each, in a file of their own.
 
-Letters: N enrolled clips of all profiles, D embedding width, P profiles, S sums.
+Letters: N enrolled clips of all profiles, D embedding width, P profiles, S and T sums of mel bands and batch norms.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from fairseq_neupronet.arrays import read_npz
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.files import atomic_file
+from fairseq_neupronet.profiles.profile import Profile
 
-_FORMAT = "neupronet profile bank 1"
-_ARRAYS = ("format", "model", "names", "clips", "embeddings", "band_sums")
+# The first format had the sums of bands and norms in one row.
+_FORMATS = {
+    "neupronet profile bank 1": ("model", "names", "clips", "embeddings", "band_sums"),
+    "neupronet profile bank 2": ("model", "names", "clips", "embeddings", "bands", "norms"),
+}
+_FIRST, _LATEST = _FORMATS
 _LONGEST_NAME = 200
-
-
-@dataclass(frozen=True)
-class Profile:
-    """What is kept of a profile's clips.
-
-    Attributes:
-        embeddings: (clips, D); D is 0 for a model that pools none.
-        sums: (S,) float64 of the mel bands and of what batch norms hear, of all clips together; S is 0 for a model that
-            normalises by neither.
-    """
-
-    embeddings: Tensor
-    sums: np.ndarray
-
-    def __add__(self, other: "Profile") -> "Profile":
-        return Profile(torch.cat([self.embeddings, other.embeddings]), self.sums + other.sums)
 
 
 class Bank:
     """Profiles by name. Neither sound nor file names are kept, so that nothing else has to be removed with a profile.
 
     Args:
-        digest: of the model that made the embeddings, :meth:`Checkpoint.digest`.
-        width: D.
-        n_sums: S.
+        digest: of the model that made the profiles, :meth:`Checkpoint.digest`.
+        empty: the model's profile of no clip, which says how much is remembered of one.
     """
 
-    def __init__(self, digest: str, width: int, n_sums: int):
-        self.digest, self.width, self.n_sums = digest, width, n_sums
+    def __init__(self, digest: str, empty: Profile):
+        self.digest, self.empty = digest, empty
         self._profiles: dict[str, Profile] = {}
+        self._format = _LATEST
 
     @property
     def clips(self) -> dict[str, int]:
         """How many clips each profile has, by name, in the order of their enrolment."""
-        return {name: len(profile.embeddings) for name, profile in self._profiles.items()}
+        return {name: profile.n_clips for name, profile in self._profiles.items()}
 
     def __contains__(self, name: str) -> bool:
         return name in self._profiles
@@ -68,11 +54,6 @@ class Bank:
             raise InputError(f"profile {name!r} is not enrolled; known are: {known or 'none'}")
         return self._profiles[name]
 
-    def get(self, name: str) -> Profile:
-        """A profile; one without clips where it is not enrolled."""
-        empty = Profile(torch.zeros(0, self.width), np.zeros(self.n_sums))
-        return self._profiles.get(name, empty)
-
     def add(self, name: str, profile: Profile) -> None:
         """Enrol clips, beside those that the profile has.
 
@@ -81,7 +62,7 @@ class Bank:
         """
         if not name.strip() or len(name) > _LONGEST_NAME or not name.isprintable():
             raise InputError(f"profile {name[:40]!r}: give a name of 1 to {_LONGEST_NAME} printable characters")
-        self._profiles[name] = self.get(name) + profile
+        self._profiles[name] = self._profiles.get(name, self.empty) + profile
 
     def forget(self, name: str) -> None:
         """Remove a profile; a file that holds it is to be saved again.
@@ -98,25 +79,29 @@ class Bank:
         Raises:
             InputError: the file cannot be written.
         """
-        profiles = self._profiles.values()
+        profiles = [self.empty, *self._profiles.values()]
+        sums = {name: np.stack([getattr(each, name) for each in profiles])[1:] for name in ("bands", "norms")}
+        if self._format == _FIRST:
+            sums = {"band_sums": sums["bands"]}
         with atomic_file(path, "wb") as file:
             np.savez(
                 file,
-                format=np.array(_FORMAT),
+                format=np.array(self._format),
                 model=np.array(self.digest),
                 names=np.array([*self._profiles], str),
                 clips=np.array([*self.clips.values()], np.int64),
-                embeddings=torch.cat([torch.zeros(0, self.width), *(each.embeddings for each in profiles)]).numpy(),
-                band_sums=np.array([each.sums for each in profiles]).reshape(len(profiles), self.n_sums),
+                embeddings=torch.cat([each.embeddings for each in profiles]).float().numpy(),
+                **sums,
             )
 
     @classmethod
-    def load(cls, path: str | Path, digest: str | None = None) -> "Bank":
-        """Read a bank.
+    def load(cls, path: str | Path, empty: "Bank | None" = None) -> "Bank":
+        """Read a bank of this version or the one before.
 
         Args:
             path: the file.
-            digest: of the model that is to use it; None for any.
+            empty: a bank of the model that is to use it; None where none is: a bank of the version before then keeps
+                its sums as they are, and is saved as it was.
 
         Raises:
             InputError: no such file, no bank, damaged, or another model's.
@@ -125,15 +110,17 @@ class Bank:
         if not path.is_file():
             raise InputError(f"{path}: no such profile bank; make one with neupronet enrol")
         try:
-            written_as, model, names, clips, embeddings, sums = read_npz(path, _ARRAYS).values()
+            written_as = str(read_npz(path, ["format"])["format"])
+            if written_as not in _FORMATS:
+                raise ValueError(f"its format is {written_as[:40]!r}")
+            model, names, clips, embeddings, *sums = read_npz(path, _FORMATS[written_as]).values()
         except ValueError as error:
             raise InputError(
                 f"{path}: not a profile bank, or a damaged one ({str(error).splitlines()[0]}); make one "
                 "with neupronet enrol"
             ) from None
         sound = (
-            str(written_as) == _FORMAT
-            and names.dtype.kind == "U"
+            names.dtype.kind == "U"
             and clips.dtype == np.int64
             and embeddings.dtype == np.float32
             and embeddings.ndim == 2
@@ -141,21 +128,24 @@ class Bank:
             and (clips > 0).all()
             and clips.sum() == len(embeddings)
             and np.isfinite(embeddings).all()
-            and sums.dtype == np.float64
-            and sums.ndim == 2
-            and len(sums) == len(names)
-            and np.isfinite(sums).all()
+            and all(each.dtype == np.float64 and each.ndim == 2 for each in sums)
+            and all(len(each) == len(names) and np.isfinite(each).all() for each in sums)
         )
-        if not sound:
+        if sound and empty is not None and str(model) != empty.digest:
+            raise InputError(
+                f"{path}: a profile bank of another model ({str(model)[:12]}…, this one is {empty.digest[:12]}…)"
+                "; embeddings of different models do not compare, so enrol the clips again"
+            )
+        if sound and len(sums) == 1:
+            sums = np.split(*sums, [sums[0].shape[1] if empty is None else len(empty.empty.bands)], axis=1)
+        widths = [each.shape[1] for each in (embeddings, *sums)] if sound else []
+        expected = empty.empty if empty else Profile.empty(*widths) if sound else None
+        if not sound or widths != [expected.embeddings.shape[1], len(expected.bands), len(expected.norms)]:
             raise InputError(
                 f"{path}: not a profile bank of this version, or a damaged one; make one with neupronet enrol"
             )
-        if digest is not None and str(model) != digest:
-            raise InputError(
-                f"{path}: a profile bank of another model ({str(model)[:12]}…, this one is {digest[:12]}…)"
-                "; embeddings of different models do not compare, so enrol the clips again"
-            )
-        bank = cls(str(model), embeddings.shape[1], sums.shape[1])
-        for name, end, count, row in zip(names.tolist(), np.cumsum(clips), clips, sums, strict=True):
-            bank.add(name, Profile(torch.from_numpy(embeddings[end - count : end]), row))
+        bank = cls(str(model), expected)
+        bank._format = _LATEST if empty else written_as
+        for name, end, count, *rows in zip(names.tolist(), np.cumsum(clips), clips, *sums, strict=True):
+            bank.add(name, Profile(torch.from_numpy(embeddings[end - count : end]), *rows))
         return bank

@@ -11,7 +11,7 @@ import numpy as np
 
 from fairseq_neupronet.profiles.band_statistics import BandStatistics, BandSums
 from fairseq_neupronet.profiles.draws import mix, uniforms
-from fairseq_neupronet.profiles.enrolment import rank_others
+from fairseq_neupronet.profiles.enrolment import Enrolment, rank_others
 
 _DRAWS = 2  # of a clip: how many others, and the stream that says which
 _DRAWS_SEED = 0xC3A5  # apart from the draws of crops and augmentation
@@ -126,6 +126,25 @@ def of_partition(sums: BandSums, codes: np.ndarray, prior: BandStatistics, prior
     return OfGroups(sums.by_group(group, len(found)).statistics(prior, prior_frames), group)
 
 
+def of_enrolments(sums: BandSums, lists: Enrolment, prior: BandStatistics, prior_frames: float) -> OfGroups:
+    """Statistics of the members of lists, each of which is a clip and those that are enrolled for it.
+
+    The clip is normalised by the whole list. The enrolled ones are normalised without it: they were enrolled before it
+    came, and nothing but what was computed then is remembered of them.
+    """
+    is_clip = np.zeros(len(lists.members), bool)
+    is_clip[lists.offsets[:-1]] = True
+    n_enrolled = lists.sizes - 1
+    group = np.repeat(np.cumsum(n_enrolled > 0) - 1 + len(n_enrolled), lists.sizes)
+    group[is_clip] = np.arange(len(n_enrolled))
+    parts = [sums.by_list(*lists).statistics(prior, prior_frames)]
+    if n_enrolled.any():
+        offsets = np.concatenate([[0], np.cumsum(n_enrolled[n_enrolled > 0])])
+        parts.append(sums.by_list(offsets, lists.members[~is_clip]).statistics(prior, prior_frames))
+    joined = (np.concatenate(arrays) for arrays in zip(*(vars(part).values() for part in parts), strict=True))
+    return OfGroups(BandStatistics(*joined), group)
+
+
 @dataclass(frozen=True)
 class ProfileNormalization:
     """How a task normalises its data sets; what it costs is paid when a data set is first used.
@@ -155,8 +174,7 @@ class ProfileNormalization:
             return OfBatch(sums, dataset.profiles, prior, self.prior_frames)
         if grouping.codes is not None:
             return of_partition(sums, grouping.codes, prior, self.prior_frames)
-        # Of pairs the data set has the members as rows, and the grouping numbers them.
-        members = grouping.enrolment.members if dataset.pairs is None else dataset.pairs.members
-        groups = sums.by_list(grouping.enrolment.offsets, members).statistics(prior, self.prior_frames)
-        group = np.arange(len(grouping))
-        return OfGroups(groups, group if dataset.pairs is None else np.repeat(group, dataset.pairs.sizes))
+        if dataset.pairs is None:
+            groups = sums.by_list(*grouping.enrolment).statistics(prior, self.prior_frames)
+            return OfGroups(groups, np.arange(len(grouping)))
+        return of_enrolments(sums, dataset.pairs, prior, self.prior_frames)

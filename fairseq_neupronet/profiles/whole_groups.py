@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from fairseq_neupronet.profiles.enrolment import Enrolment, clip_keys
+from fairseq_neupronet.profiles.enrolment import Enrolment
 
 MOST_TOGETHER = 128  # clips of a group that share a batch: bounds memory
 
@@ -53,15 +53,6 @@ class WholeGroups(NamedTuple):
             codes = (np.cumsum(n_parts) - n_parts)[codes] + rank % n_parts[codes]
         return cls.of_batches(codes)
 
-    @classmethod
-    def of_dataset(cls, dataset) -> "WholeGroups":
-        """Clips that a :class:`~fairseq_neupronet.data.dataset.SpectrogramDataset` groups."""
-        if dataset.pairs is not None:
-            return cls.of_lists(dataset.pairs)
-        if dataset.grouping is None:
-            return cls.of_batches(dataset.profiles)
-        return cls.of_partition(dataset.grouping.codes, lambda: clip_keys(dataset.manifest, dataset.rows))
-
     def of_batch(self, items: np.ndarray) -> dict[str, torch.Tensor]:
         """``group`` (B,), 0 … G − 1, and ``counts`` (B,) of some items; an item alone does not count."""
         _, group, sizes = np.unique(self.group[items], return_inverse=True, return_counts=True)
@@ -76,7 +67,7 @@ class WholeGroups(NamedTuple):
         A batch is as large as asked for, but for a single group that is larger.
 
         Args:
-            indices, lengths, max_tokens, max_sentences: as for :func:`~fairseq_neupronet.data.length_batches.
+            indices, lengths, max_tokens, max_sentences: as for :func:`~fairseq_neupronet.data.batching.
                 batches_by_length`.
         """
         _, group, sizes = np.unique(self.group[indices], return_inverse=True, return_counts=True)

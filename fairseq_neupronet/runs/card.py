@@ -11,6 +11,7 @@ from pathlib import Path
 from fairseq_neupronet import __version__
 from fairseq_neupronet.audio.recipe import FeatureRecipe
 from fairseq_neupronet.checkpoints.contents import CLASSIFIER, EXTRACTOR, Contents, read_contents
+from fairseq_neupronet.profiles.profile import Needs
 
 CARD = "MODEL_CARD.md"
 FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "auc")
@@ -113,8 +114,7 @@ def _heading(contents: Contents) -> str:
 
 def depends_on_profiles(config: dict) -> bool:
     """Whether a model's outputs for a clip may depend on the clips of its profile, by its configuration."""
-    task, pools = config["task"], config["task"].get("profiling") and config["model"].get("grouping") != "none"
-    return bool(pools or task.get("profile_normalize") or task.get("adaptive_batch_norm") is not None)
+    return Needs.of(config["task"], config["model"]).any
 
 
 def moment(contents: Contents) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from fairseq_neupronet.checkpoints.contents import Contents, read_contents
 from fairseq_neupronet.data.labels import read_labels
 from fairseq_neupronet.data.manifest import read_manifest
+from fairseq_neupronet.data.prepared import PreparedFolder
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.evaluation.plan import Plan
 from fairseq_neupronet.evaluation.session import Session
@@ -95,7 +96,7 @@ def _measure(config, contents: Contents) -> Measured:
         if session.uses_profiles and own not in names:
             names.append(own)
         evaluated = {name: session.evaluate(Protocol.parse(name))[0] for name in names}
-        splits = [split for name in ("train", subset, "test") if (split := _split(session.task, name))]
+        splits = [split for name in ("train", subset, "test") if (split := _split(session.prepared, name))]
     wanted = dict.fromkeys([*FIGURES, config["checkpoint"]["best_checkpoint_metric"]])
     figures = {
         name: {figure: evaluation.metrics[figure] for figure in wanted if figure in evaluation.metrics}
@@ -104,18 +105,18 @@ def _measure(config, contents: Contents) -> Measured:
     return Measured(splits, subset, figures, len(evaluated["single"].target))
 
 
-def _split(task, name: str) -> Split | None:
+def _split(prepared: PreparedFolder, name: str) -> Split | None:
     """What a split holds; None where the folder has none of the name, or not with these classes."""
-    path = task.folder / f"{name}.tsv"
+    path = prepared.folder / f"{name}.tsv"
     if not path.is_file():
         return None
     try:
         manifest = read_manifest(path, profiling=False)
-        targets = read_labels(task.folder / f"{name}.label", manifest, task.data_classes, task.classes)
-        n_profiles = len(read_manifest(path, profiling=True).profile_names) if task.cfg.profiling else None
+        targets = read_labels(prepared.folder / f"{name}.label", manifest, prepared.data_classes, prepared.classes)
+        n_profiles = len(read_manifest(path, profiling=True).profile_names) if prepared.options.profiling else None
     except InputError:
         return None
-    return Split(name, np.bincount(targets, minlength=len(task.classes)).tolist(), n_profiles)
+    return Split(name, np.bincount(targets, minlength=len(prepared.classes)).tolist(), n_profiles)
 
 
 def _figure_lines(measured: Measured) -> list[str]:

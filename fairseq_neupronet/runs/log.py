@@ -64,7 +64,7 @@ def follow(config, trainer, task, epoch: int, end_of_epoch: bool) -> None:
 def _draw(folder: str, task, evaluations: dict, updates: int) -> None:
     for subset, evaluation in evaluations.items():
         if evaluation is not None and len(evaluation.target):
-            recipe = task.data_state["recipe"]
+            recipe = task.prepared.state["recipe"]
             validation_pictures.log_validation(
                 folder,
                 task.dataset(subset),

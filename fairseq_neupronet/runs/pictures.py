@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fairseq_neupronet.audio.bands import band_centres
+from fairseq_neupronet.audio.features import band_centres
 from fairseq_neupronet.audio.recipe import FeatureRecipe
 from fairseq_neupronet.evaluation.confusion import draw_confusion
 from fairseq_neupronet.evaluation.metrics import confusion_matrix

@@ -276,8 +276,8 @@ def _check_best_metric(config: DictConfig, task) -> None:
     reason = "there is no such figure"
     if wanted in ICBHI_METRICS:
         reason = (
-            f"it is relative to a class {task.cfg.normal_class!r}, which {task.folder / 'dict.label.txt'} does not "
-            "have; name the normal class with task.normal_class"
+            f"it is relative to a class {task.cfg.normal_class!r}, which {task.prepared.folder / 'dict.label.txt'} "
+            "does not have; name the normal class with task.normal_class"
         )
     raise InputError(f"checkpoint.best_checkpoint_metric={wanted}: {reason}; known are {', '.join(known)}")
 

@@ -10,8 +10,7 @@ import numpy as np
 import soundfile
 import torch
 
-from fairseq_neupronet.audio.decode import decoding
-from fairseq_neupronet.audio.streaming import stream_audio
+from fairseq_neupronet.audio.decode import decoding, stream_audio
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.inference.model import TrainedModel
 from fairseq_neupronet.inference.picture import Heard

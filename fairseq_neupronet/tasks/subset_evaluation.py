@@ -24,14 +24,12 @@ class SubsetEvaluation:
     Attributes:
         network, criterion: those that the batches went through.
         latest: the last evaluation made, and of which batches.
-        keeps_embeddings: whether evaluations hold them.
     """
 
     def __init__(self, task):
         self._task = task
         self.network = self.criterion = None
         self.latest: tuple[tuple[int, ...], Evaluation] | None = None
-        self.keeps_embeddings = False
         self._subset = ""
         self._batches: list[ClipOutputs] = []
         self._written: set[str] = set()
@@ -71,17 +69,19 @@ class SubsetEvaluation:
 
         def classification(meters) -> float:
             evaluation = evaluated(meters)
-            total = criterion.classification_loss(evaluation.logits, evaluation.target)
+            total = criterion.loss.classification(evaluation.logits, evaluation.target)
             return float(total) / len(evaluation.target) if len(evaluation.target) else math.nan
 
         metrics.log_derived(
             "loss",
-            lambda meters: criterion.combine(classification(meters), meters["_contrastive"].avg, meters["_extra"].avg),
+            lambda meters: criterion.loss.combine(
+                classification(meters), meters["_contrastive"].avg, meters["_extra"].avg
+            ),
         )
         metrics.log_derived("loss_classification", classification)
         if task.cfg.profiling:
             metrics.log_derived("loss_contrastive", lambda meters: float(meters["_contrastive"].avg))
-        for name in metric_names(len(task.classes), task.normal):
+        for name in metric_names(len(task.classes), task.prepared.normal):
             metrics.log_derived(name, lambda meters, name=name: evaluated(meters).metrics[name])
         metrics.log_derived("protocol", lambda meters: task.cfg.protocol)
 
@@ -89,7 +89,7 @@ class SubsetEvaluation:
         if self.latest is None or self.latest[0] != numbers:
             batches = [self._batches[number] for number in numbers]
             grouping = self._task.datasets[self._subset].grouping
-            evaluation = evaluate(batches, self.network, grouping, self._task.normal, self.keeps_embeddings)
+            evaluation = evaluate(batches, self.network, grouping, self._task.prepared.normal)
             self.latest = numbers, evaluation
         return self.latest[1]
 

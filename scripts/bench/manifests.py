@@ -89,10 +89,11 @@ def _time_and_growth(read) -> dict[str, float]:
 
 
 def _dataset(path: Path, training: bool = False, **options):
-    from fairseq_neupronet.data.dataset import SpectrogramDataset
+    from fairseq_neupronet.data.dataset import DatasetOptions, SpectrogramDataset
     from fairseq_neupronet.data.manifest import read_manifest
 
-    return SpectrogramDataset(read_manifest(path, profiling=True), None, "train", training=training, seed=1, **options)
+    options = DatasetOptions(training=training, seed=1, **options)
+    return SpectrogramDataset(read_manifest(path, profiling=True), None, "train", options)
 
 
 def our_items(large: Path, small: Path) -> Run:

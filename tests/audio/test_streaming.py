@@ -6,7 +6,7 @@ import soundfile
 import torch
 import torchaudio
 
-from fairseq_neupronet.audio import streaming
+from fairseq_neupronet.audio import decode
 from fairseq_neupronet.errors import InputError
 
 
@@ -22,10 +22,10 @@ from fairseq_neupronet.errors import InputError
     ],
 )
 def test_blocks_leave_no_trace(tmp_path, monkeypatch, rate, wanted, block):
-    monkeypatch.setattr(streaming, "_BLOCK", block)
+    monkeypatch.setattr(decode, "_BLOCK", block)
     sound = np.random.default_rng(0).normal(size=(701 if block == 1 else 12_003, 2)).astype(np.float32) * 0.1
     soundfile.write(tmp_path / "a.wav", sound, rate, subtype="FLOAT")
-    found = torch.cat(list(streaming.stream_audio(tmp_path / "a.wav", wanted)))
+    found = torch.cat(list(decode.stream_audio(tmp_path / "a.wav", wanted)))
     expected = torch.from_numpy(sound.mean(axis=1))
     # A near ratio stands for one of coprime rates.
     old, new = (2183, 792) if rate == 44101 else (rate, wanted)
@@ -33,7 +33,7 @@ def test_blocks_leave_no_trace(tmp_path, monkeypatch, rate, wanted, block):
         expected = torchaudio.functional.resample(expected, old, new)
     assert len(found) == len(expected)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
-    from_array = torch.cat(list(streaming.stream_array(sound, rate, wanted, "array")))
+    from_array = torch.cat(list(decode.stream_array(sound, rate, wanted, "array")))
     torch.testing.assert_close(from_array, found)
 
 
@@ -43,17 +43,17 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
         for _ in range(120):
             file.write(np.zeros(60 * 8000, np.float32))
     total, longest = 0, 0
-    for block in streaming.stream_audio(tmp_path / "long.wav", 16000):
+    for block in decode.stream_audio(tmp_path / "long.wav", 16000):
         total, longest = total + len(block), max(longest, len(block))
     assert total == 2 * 3600 * 16000
-    assert longest <= 2 * streaming._BLOCK + 64
+    assert longest <= 2 * decode._BLOCK + 64
 
 
 @pytest.mark.parametrize(("content", "words"), [(b"", "does not decode"), (b"hello\n" * 50, "does not decode")])
 def test_what_is_no_audio_is_refused(tmp_path, content, words):
     (tmp_path / "a.wav").write_bytes(content)
     with pytest.raises(InputError, match=f"a.wav: {words}"):
-        list(streaming.stream_audio(tmp_path / "a.wav", 16000))
+        list(decode.stream_audio(tmp_path / "a.wav", 16000))
 
 
 def test_no_samples_and_no_numbers_are_refused(tmp_path):
@@ -61,4 +61,4 @@ def test_no_samples_and_no_numbers_are_refused(tmp_path):
     soundfile.write(tmp_path / "nan.wav", np.array([0.0, np.nan]), 8000, subtype="FLOAT")
     for name, words in (("none.wav", "0 samples"), ("nan.wav", "NaN"), ("gone.wav", "no such")):
         with pytest.raises(InputError, match=f"{name}: .*{words}"):
-            list(streaming.stream_audio(tmp_path / name, 16000))
+            list(decode.stream_audio(tmp_path / name, 16000))

@@ -9,7 +9,7 @@ import torch
 from fairseq.logging import metrics
 
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.networks.supcon import supcon_loss
+from fairseq_neupronet.networks.losses import supcon_loss
 
 
 @pytest.fixture(scope="module")
@@ -222,7 +222,7 @@ def test_smoothing_and_mixing_keep_class_weights_and_focal_exponent(corpus):
             factor = (0.7 * mixed + 0.3 / 3) * alpha[label] * (1 - probability[label]) ** 2
             total -= factor * np.log(probability[label])
     mixture = {"partner": torch.tensor(partner), "share": torch.tensor(share)}
-    found = criterion.classification_loss(logits, torch.tensor(target), mixture)
+    found = criterion.loss.classification(logits, torch.tensor(target), mixture)
     assert float(found) == pytest.approx(total, rel=1e-5)
 
 

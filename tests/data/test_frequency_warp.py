@@ -7,11 +7,9 @@ import pytest
 import tiny
 import torch
 
-from fairseq_neupronet.audio.bands import band_centres
-from fairseq_neupronet.audio.features import extract_features
+from fairseq_neupronet.audio.features import band_centres, extract_features
 from fairseq_neupronet.audio.recipe import FeatureRecipe
-from fairseq_neupronet.data.augmentation import SpecAugment
-from fairseq_neupronet.data.frequency_warp import FrequencyWarp
+from fairseq_neupronet.data.augmentation import FrequencyWarp, SpecAugment
 from fairseq_neupronet.data.manifest import read_manifest
 from fairseq_neupronet.errors import InputError
 

@@ -6,7 +6,7 @@ import tiny
 import torch
 from scipy import stats
 
-from fairseq_neupronet.data.mixup import Mixup
+from fairseq_neupronet.data.augmentation import Mixup
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.profiles.draws import uniforms
 

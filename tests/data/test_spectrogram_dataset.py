@@ -12,7 +12,7 @@ from tiny import LENGTHS, collated, dataset
 
 from fairseq_neupronet.data.augmentation import SpecAugment
 from fairseq_neupronet.data.clip_files import ClipFiles
-from fairseq_neupronet.data.dataset import SpectrogramDataset
+from fairseq_neupronet.data.dataset import DatasetOptions, SpectrogramDataset
 from fairseq_neupronet.errors import InputError
 
 
@@ -72,7 +72,7 @@ def test_without_profiling_a_batch_has_no_profile_codes(ten_clips):
 
 
 def test_without_targets_a_batch_has_none(ten_clips):
-    data = SpectrogramDataset(ten_clips, None, "train", training=False, seed=1)
+    data = SpectrogramDataset(ten_clips, None, "train", DatasetOptions(training=False, seed=1))
     assert "target" not in collated(data, 0)
 
 

@@ -14,7 +14,7 @@ from fairseq_cli import validate as validate_command
 from omegaconf import OmegaConf, open_dict
 
 import fairseq_neupronet.tasks  # noqa: F401 (registers the plugin)
-from fairseq_neupronet.data.dataset import SpectrogramDataset
+from fairseq_neupronet.data.dataset import DatasetOptions, SpectrogramDataset
 from fairseq_neupronet.data.manifest import Manifest
 
 ROOT = Path(__file__).parents[2]
@@ -160,7 +160,7 @@ def evaluation(task, model, criterion, split: str, batch_size: int = 8):
 def dataset(manifest: Manifest, **options) -> SpectrogramDataset:
     """A dataset of its own, without a task."""
     targets = np.arange(len(manifest)) % 3
-    return SpectrogramDataset(manifest, targets, "train", **{"training": False, "seed": 1} | options)
+    return SpectrogramDataset(manifest, targets, "train", DatasetOptions(**{"training": False, "seed": 1} | options))
 
 
 def collated(data: SpectrogramDataset, *numbers: int) -> dict:

@@ -152,7 +152,7 @@ def test_clips_enrolled_in_two_goes_count_as_often_as_there_are(trained, sounds)
     for name, parts in {"a": [[first]], "b": [[second]], "both": [[first], [second]]}.items():
         for part in parts:
             model.enrol(name, part)
-        sums.append(model.bank[name].sums)
+        sums.append(model.bank[name].norms)
     np.testing.assert_allclose(sums[0] + sums[1], sums[2])
     assert [row[0] for row in sums] == [1, 1, 2]
 
@@ -179,7 +179,7 @@ def test_a_large_profile_is_enrolled_in_parts(trained):
     _, _, model = trained("adaptive")
     clips = np.random.default_rng(0).normal(size=(130, 6000)).astype(np.float32) * 0.1
     assert model.enrol("large", list(clips)) == 130
-    assert model.bank["large"].sums[0] == 130 and np.isfinite(model.bank["large"].sums).all()
+    assert model.bank["large"].norms[0] == 130 and np.isfinite(model.bank["large"].norms).all()
 
 
 def test_a_file_of_another_rate_and_format_is_heard_alike(trained, sounds, tmp_path):

@@ -9,10 +9,10 @@ import torch
 from torchaudio.compliance.kaldi import get_mel_banks
 
 import fairseq_neupronet
-from fairseq_neupronet.audio.bands import band_centres
+from fairseq_neupronet.audio.features import band_centres
 from fairseq_neupronet.audio.recipe import FeatureRecipe
 from fairseq_neupronet.cli import main
-from fairseq_neupronet.inference.grouping import attention
+from fairseq_neupronet.networks.in_groups import attention
 from fairseq_neupronet.networks.pooling import ProfilePooling
 
 

@@ -6,8 +6,7 @@ import tiny
 import torch
 
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.networks.fusion import build_fusion
-from fairseq_neupronet.networks.heads import build_head
+from fairseq_neupronet.networks.fusion import build_fusion, build_head
 
 
 @pytest.fixture

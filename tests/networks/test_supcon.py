@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.networks.supcon import supcon_loss
+from fairseq_neupronet.networks.losses import supcon_loss
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 KEYS = [

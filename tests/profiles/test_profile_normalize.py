@@ -85,15 +85,17 @@ def test_evaluation_normalises_over_the_clips_of_the_protocols_group(corpus, pro
         assert len(batch) <= {"batch-5": 5}.get(protocol, 7)
 
 
-def test_under_enrolment_the_members_are_heard_in_each_group_that_has_them(corpus):
+def test_under_enrolment_the_enrolled_are_normalised_by_themselves_and_the_clip_by_them_and_itself(corpus):
     split = Split(corpus, "test")
     _, codes = np.unique(split.profiles, return_inverse=True)
     offsets, members = enrol(codes, path_keys(split.paths), 2, seed=1)
     found = heard(normalizing(corpus, protocol="enrol-2", profiling=True), "test")
     assert sorted(found) == list(range(len(members)))
     for clip in range(len(split.clips)):
-        for item in range(offsets[clip], offsets[clip + 1]):
-            close(found[item][1], split.normalized(members[item], members[offsets[clip] : offsets[clip + 1]]))
+        start, end = offsets[clip : clip + 2]
+        close(found[start][1], split.normalized(clip, members[start:end]))
+        for item in range(start + 1, end):
+            close(found[item][1], split.normalized(members[item], members[start + 1 : end]))
 
 
 def test_statistics_are_those_of_the_clips_as_they_are_heard(corpus):
@@ -125,7 +127,8 @@ def test_augmentation_comes_after_it(corpus):
         padded = np.zeros(batch["net_input"]["source"].shape, np.float32)
         for place, clip in enumerate(batch["id"].tolist()):
             padded[place, :, : lengths[place]] = split.normalized(clip, split.of_profile(clip))
-        expected = data.augment(torch.from_numpy(padded), lengths, data._draws(data.rows[batch["id"].numpy()])[:, 1:])
+        draws = data._draws(data.rows[batch["id"].numpy()])[:, 1:]
+        expected = data.options.augment(torch.from_numpy(padded), lengths, draws)
         torch.testing.assert_close(batch["net_input"]["source"], expected, atol=2e-5, rtol=0)
 
 
@@ -277,7 +280,8 @@ def test_enrolment_equals_a_loop_over_clips_and_their_groups(corpus, normalize):
             group = members[offsets[clip] : offsets[clip + 1]]
             embeddings = []
             for member in group:
-                sound = split.normalized(member, group) if normalize else split.clips[member]
+                known = group if member == clip else group[1:]
+                sound = split.normalized(member, known) if normalize else split.clips[member]
                 source = torch.zeros(1, tiny.N_MELS, frames)
                 source[0, :, : sound.shape[1]] = torch.from_numpy(sound)
                 padding = torch.arange(frames)[None] >= sound.shape[1]

@@ -9,9 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fairseq_neupronet.backbones.lean_mbconv.layout import cells, image
-from fairseq_neupronet.backbones.lean_mbconv.statistics import Normalization, NormalizationBackward
-from fairseq_neupronet.backbones.lean_mbconv.swish import swish_and_slope
+from fairseq_neupronet.backbones.lean_mbconv.layout import (
+    Normalization,
+    NormalizationBackward,
+    cells,
+    image,
+    swish_and_slope,
+)
 
 
 class ExcitationWeights(NamedTuple):

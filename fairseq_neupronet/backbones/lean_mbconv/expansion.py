@@ -9,9 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fairseq_neupronet.backbones.lean_mbconv.layout import Padded, cells, image, pad_image, rows
-from fairseq_neupronet.backbones.lean_mbconv.statistics import update_running
-from fairseq_neupronet.backbones.lean_mbconv.swish import swish_and_slope
+from fairseq_neupronet.backbones.lean_mbconv.layout import (
+    Padded,
+    cells,
+    image,
+    pad_image,
+    rows,
+    swish_and_slope,
+    update_running,
+)
 
 _WIDE = 64  # input channels from which it costs more to compute a map again than to read it
 

@@ -4,8 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fairseq_neupronet.backbones.lean_mbconv.block import ExpansionLayers, inverted_bottleneck
-from fairseq_neupronet.backbones.lean_mbconv.depthwise import padding_of
+from fairseq_neupronet.backbones.lean_mbconv.block import ExpansionLayers, inverted_bottleneck, padding_of
 from fairseq_neupronet.backbones.lean_mbconv.layout import image
 
 
