@@ -237,10 +237,10 @@ import os, pathlib, subprocess, sys
 from fairseq_neupronet.benchmark.running_cell import CellLock
 lock = CellLock(pathlib.Path(sys.argv[1]))
 lock.take()
-child = 0
+child, quiet = 0, subprocess.DEVNULL
 if sys.argv[2] != "0":
     command = [sys.executable, "-c", f"import time; time.sleep({sys.argv[2]})"]
-    child = subprocess.Popen(command, pass_fds=lock.handles, start_new_session=True, stdout=subprocess.DEVNULL).pid
+    child = subprocess.Popen(command, pass_fds=lock.handles, start_new_session=True, stdout=quiet, stderr=quiet).pid
     if sys.argv[3] == "noted":
         lock.set_group(child)
 print(child, flush=True)
