@@ -213,9 +213,12 @@ def test_somebody_impatient_leaves_no_training_behind(small_config, tmp_path):
 
 
 def test_a_cell_that_is_at_work_here_is_not_begun_twice(tmp_path):
-    CellLock(tmp_path / "lock").take()
+    held = CellLock(tmp_path / "lock")
+    held.take()
     with pytest.raises(InputError, match=f"another benchmark, process {os.getpid()}, works in this cell"):
         CellLock(tmp_path / "lock").take()
+    held.release()
+    assert CellLock(tmp_path / "lock").take() is None
 
 
 @pytest.mark.parametrize("cell", ["abc", 2.5, 12])
