@@ -1,12 +1,15 @@
 """neupronet benchmark with stand-ins for training and evaluation: real processes, real signals, no networks."""
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import small_benchmark
@@ -16,11 +19,13 @@ import yaml
 from filelock import FileLock, Timeout
 from stand_in_cells import ROWS_PER_CELL, pretrained, rows, run, started, starts
 
+from fairseq_neupronet import training_progress
 from fairseq_neupronet.benchmark import cells
 from fairseq_neupronet.benchmark.benchmark import Benchmark, updates_of
 from fairseq_neupronet.benchmark.cell_folder import training_command
 from fairseq_neupronet.benchmark.cells import chosen, plan_cells
 from fairseq_neupronet.benchmark.config import read_config
+from fairseq_neupronet.benchmark.runner import Progress
 from fairseq_neupronet.benchmark.running_cell import CellLock, end_group
 from fairseq_neupronet.cli import main
 from fairseq_neupronet.errors import InputError
@@ -196,6 +201,29 @@ def test_without_its_extractor_a_cell_fails_unrun(small_config, tmp_path, stand_
     assert [cell.variant for cell in tally.finished] == ["base"]
 
 
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_shows_what_the_cells_training_tells_of_itself(tmp_path):
+    told = training_progress.Progress(30, 120, 4, 31.0, 93.0, "accuracy", 0.81234, "training")
+    folder = SimpleNamespace(checkpoints=tmp_path)
+    at_work = SimpleNamespace(
+        cell=SimpleNamespace(name="tiny/dot/fold-1/seed-1"), folder=folder, step="training", seconds=lambda: 65.0
+    )
+    shown = []
+    for write in (False, True):
+        if write:
+            (tmp_path / training_progress.NAME).write_text(json.dumps(asdict(told)))
+        terminal = _Terminal()
+        Progress(terminal).show([at_work])
+        shown.append(terminal.getvalue().splitlines()[1].split())
+    assert shown[0] == ["tiny/dot/fold-1/seed-1", "training", "0:01:05"]
+    news = "epoch 4 update 30/120, 0:01:33 left, validation accuracy 0.8123"
+    assert " ".join(shown[1]) == f"tiny/dot/fold-1/seed-1 training 0:01:05 {news}"
+
+
 # ---- kills and other runners ---------------------------------------------------------------------------------------
 
 
@@ -234,6 +262,7 @@ def test_after_a_sigkill_the_orphans_are_ended_and_the_cells_go_on(small_config,
 # A runner that is killed: it takes a lock, starts what sleeps (or nothing), and ends without freeing the lock.
 KILLED = """
 import os, pathlib, subprocess, sys
+from fairseq_neupronet.benchmark.runner import Progress
 from fairseq_neupronet.benchmark.running_cell import CellLock
 lock = CellLock(pathlib.Path(sys.argv[1]))
 lock.take()
