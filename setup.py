@@ -43,6 +43,7 @@ setup(
     # names the tested one. The tested version of everything is in scripts/constraints.txt.
     install_requires=[
         "efficientnet_pytorch>=0.7.1",
+        "filelock>=4.2",
         "numpy>=1.24",
         "pyyaml>=6.0",
         "soundfile>=0.12.1",

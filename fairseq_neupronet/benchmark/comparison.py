@@ -150,7 +150,8 @@ def comparison_fields(comparison: Comparison | None) -> list[str]:
 
 
 def _short(value: float) -> str:
-    text = f"{value:.3f}"
+    # A mean that ends in 5 is not exact in binary: to nine digits, as summary.csv holds it, it is rounded the same way.
+    text = f"{round(value, 9):.3f}"
     return text[1:] if text.startswith("0.") else text
 
 

@@ -222,7 +222,7 @@ def summary_row(row: Row, metric: str, clips: str, interval: tuple[str, str]) ->
     folds, seeds = ({training[axis] for training in row.trainings} for axis in (0, 1))
     fields = (
         *(row.key[0], variant, control, *row.key[2:], metric),
-        *(f"{mean:.6g}", "" if deviation != deviation else f"{deviation:.4g}"),
+        *(f"{mean:.9g}", "" if deviation != deviation else f"{deviation:.9g}"),
         *(len(folds), len(seeds), " ".join(f"{quote(fold, safe='')}:{seed}" for fold, seed in row.trainings)),
         *(clips, *interval, f"{row.hours:.3g}", " ".join(row.versions), row.config),
     )

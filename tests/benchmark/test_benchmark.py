@@ -1,85 +1,41 @@
 """neupronet benchmark with stand-ins for training and evaluation: real processes, real signals, no networks."""
 
-import csv
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import small_benchmark
+import stand_in_cells
 import tiny
 import yaml
-from fairseq_neupronet.benchmark.commands import training_command
-from fairseq_neupronet.benchmark.locks import CellLock, end_group
-from fairseq_neupronet.benchmark.progress import Progress
-from fairseq_neupronet.benchmark.recipes import updates_of
+from filelock import FileLock, Timeout
+from stand_in_cells import ROWS_PER_CELL, pretrained, rows, run, started, starts
 
-from fairseq_neupronet.benchmark import recipes, runner
-from fairseq_neupronet.benchmark.benchmark import Benchmark
+from fairseq_neupronet import training_progress
+from fairseq_neupronet.benchmark import cells
+from fairseq_neupronet.benchmark.benchmark import Benchmark, updates_of
+from fairseq_neupronet.benchmark.cell_folder import training_command
 from fairseq_neupronet.benchmark.cells import chosen, plan_cells
 from fairseq_neupronet.benchmark.config import read_config
+from fairseq_neupronet.benchmark.runner import Progress
+from fairseq_neupronet.benchmark.running_cell import CellLock, end_group
 from fairseq_neupronet.cli import main
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.files import lives, start_time
-
-# A training that keeps a count of its starts and takes NAP seconds; an evaluation that scores by the cell's name.
-TRAIN = """
-import os, pathlib, sys, time
-train = pathlib.Path(sys.argv[1])
-(train / "checkpoints").mkdir(parents=True, exist_ok=True)
-with open(train / "starts", "a") as file:
-    file.write("x")
-(train / "training.json").write_text("{}")
-print("epoch 001:      2 / 4 loss=1", flush=True)
-time.sleep(float(os.environ.get("NAP", 0)))
-if os.environ.get("SPOIL", "nothing") in str(train):
-    sys.exit(3)
-for name in ("best", "last"):
-    (train / "checkpoints" / f"checkpoint_{name}.pt").write_bytes(b"")
-(train / "checkpoints" / "training.csv").write_text("epoch,updates\\n")
-"""
-EVALUATE = """
-import pathlib, sys, zlib
-out = pathlib.Path(sys.argv[1])
-out.mkdir(parents=True)
-value = zlib.crc32(str(out.parent)[-22:].encode()) % 100 / 100
-lines = ["subset,protocol,control,metric,value,clips", f"test,full,,accuracy,{value},7",
-         f"test,full,majority_vote,accuracy,{value / 2},7"]
-(out / "results.csv").write_text("\\n".join(lines) + "\\n")
-"""
-ROWS_PER_CELL = 2
 
 
 @pytest.fixture
 def stand_ins(monkeypatch):
     """Trainings and evaluations of a moment."""
-    monkeypatch.setattr(
-        runner, "training_command", lambda folder, extractor: [sys.executable, "-c", TRAIN, str(folder.train)]
-    )
-    monkeypatch.setattr(
-        runner,
-        "evaluation_command",
-        lambda folder, evaluation, embeddings: [sys.executable, "-c", EVALUATE, str(folder.evaluation)],
-    )
-
-
-def rows(path: Path, without: str = "seconds") -> list[dict]:
-    with open(path, newline="", encoding="utf-8") as file:
-        return [{key: value for key, value in row.items() if key != without} for row in csv.DictReader(file)]
-
-
-def run(benchmark: Benchmark) -> runner.Outcome:
-    outcome = runner.run_cells(benchmark.cells, benchmark.settings, Progress())
-    benchmark.collect()
-    return outcome
-
-
-def starts(out: Path) -> dict[str, int]:
-    return {str(path.relative_to(out / "cells").parents[1]): len(path.read_text()) for path in out.rglob("starts")}
+    stand_in_cells.install(monkeypatch)
 
 
 def test_the_plan_is_datasets_by_variants_by_folds_by_seeds_in_the_order_of_the_config(small_config):
@@ -139,8 +95,8 @@ def test_hours_of_batches_by_frames_are_unknown(small_config, tmp_path, capsys):
 
 def test_all_cells_run_and_are_collected_in_order(small_config, tmp_path, stand_ins):
     benchmark = Benchmark.load(small_config, tmp_path / "out", jobs=3)
-    outcome = run(benchmark)
-    assert (len(outcome.finished), len(outcome.failed)) == (12, 0)
+    tally = run(benchmark)
+    assert (len(tally.finished), len(tally.failed)) == (12, 0)
     found = rows(benchmark.results)
     assert len(found) == 12 * ROWS_PER_CELL
     assert [(row["variant"], row["fold"], row["seed"]) for row in found[:4]] == [
@@ -153,7 +109,7 @@ def test_all_cells_run_and_are_collected_in_order(small_config, tmp_path, stand_
     assert header == "dataset,variant,fold,seed,subset,protocol,metric,value,config_hash,version,seconds"
     assert not list((tmp_path / "out").rglob("lock"))
     assert {path.name for path in (tmp_path / "out").rglob("checkpoints/*")} == {"training.csv"}
-    assert "loss=1" in benchmark.settings.folder(benchmark.cells[0]).log.read_text()
+    assert "a line of the training" in benchmark.settings.folder(benchmark.cells[0]).log.read_text()
 
 
 def test_checkpoints_stay_where_the_config_says_so(small_config, tmp_path, stand_ins):
@@ -163,8 +119,8 @@ def test_checkpoints_stay_where_the_config_says_so(small_config, tmp_path, stand
 
 def test_a_finished_cell_is_not_run_again(small_config, tmp_path, stand_ins):
     run(Benchmark.load(small_config, tmp_path / "out", only={"fold": [1]}))
-    outcome = run(Benchmark.load(small_config, tmp_path / "out", jobs=4))
-    assert len(outcome.kept) == 4
+    tally = run(Benchmark.load(small_config, tmp_path / "out", jobs=4))
+    assert len(tally.kept) == 4
     assert set(starts(tmp_path / "out").values()) == {1}
     assert len(rows(tmp_path / "out" / "results.csv")) == 12 * ROWS_PER_CELL
 
@@ -176,9 +132,9 @@ def test_a_changed_config_makes_its_cells_stale_and_leaves_the_others(small_conf
     changed = small_benchmark.config(Path(first.cells[0].data).parent)
     changed["variants"]["dot"]["overrides"].append("model.temperature=3")
     small_config.write_text(yaml.safe_dump(changed))
-    outcome = run(Benchmark.load(small_config, tmp_path / "out", only=chosen_cells))
-    assert [cell.variant for cell in outcome.finished] == ["dot"]
-    assert [cell.variant for cell in outcome.kept] == ["base"]
+    tally = run(Benchmark.load(small_config, tmp_path / "out", only=chosen_cells))
+    assert [cell.variant for cell in tally.finished] == ["dot"]
+    assert [cell.variant for cell in tally.kept] == ["base"]
     assert "tiny/dot/fold-1/seed-1: stale" in capsys.readouterr().out
     assert len({row["config_hash"] for row in rows(first.results)}) == 2
 
@@ -188,7 +144,7 @@ def test_changed_data_make_a_cell_stale(tmp_path):
     config = small_benchmark.write_config(tmp_path / "small.yaml", data)
 
     def digest():
-        recipes.data_digest.cache_clear()
+        cells.data_digest.cache_clear()
         one = Benchmark.load(config, tmp_path / "out", only={"fold": [1]})
         return one.settings.digest(one.cells[0])
 
@@ -217,22 +173,14 @@ def test_a_failed_cell_is_named_at_the_end_and_the_others_are_done(
     assert starts(out)["tiny/dot/fold-2/seed-1"] == 2
 
 
-def pretrained(config: Path) -> Path:
-    content = yaml.safe_load(config.read_text())
-    content["variants"]["dot"]["pretrained"] = True
-    content["datasets"]["tiny"]["pretraining"] = {"recipe": "vocalsound", "overrides": tiny.TINY_PRETRAINING}
-    config.write_text(yaml.safe_dump(content))
-    return config
-
-
 def test_an_extractor_is_pretrained_once_a_fold_before_the_cells_that_need_it(small_config, tmp_path, stand_ins):
     benchmark = Benchmark.load(pretrained(small_config), tmp_path / "out", only={"fold": [1, 2]}, jobs=3)
     assert [cell.variant for cell in benchmark.cells].count("extractor") == 2
-    outcome = run(benchmark)
-    assert len(outcome.finished) == 10
+    tally = run(benchmark)
+    assert len(tally.finished) == 10
     for cell in benchmark.cells:
         if cell.variant == "dot":
-            assert outcome.finished.index(cell.extractor) < outcome.finished.index(cell)
+            assert tally.finished.index(cell.extractor) < tally.finished.index(cell)
             folder, extractor = (benchmark.settings.folder(one) for one in (cell, cell.extractor))
             assert f"model.profile_extractor_path='{extractor.best.resolve()}'" in training_command(folder, extractor)
             assert extractor.best.is_file()
@@ -245,51 +193,38 @@ def test_an_extractor_is_pretrained_once_a_fold_before_the_cells_that_need_it(sm
 def test_without_its_extractor_a_cell_fails_unrun(small_config, tmp_path, stand_ins, monkeypatch):
     monkeypatch.setenv("SPOIL", "/extractor/")
     benchmark = Benchmark.load(pretrained(small_config), tmp_path / "out", only={"fold": [1], "seed": [1]})
-    outcome = run(benchmark)
-    assert {cell.variant: reason.split(" ")[1] for cell, reason in outcome.failed.items()} == {
+    tally = run(benchmark)
+    assert {cell.variant: reason.split(" ")[1] for cell, reason in tally.failed.items()} == {
         "extractor": "ended",
         "dot": "extractor",
     }
-    assert [cell.variant for cell in outcome.finished] == ["base"]
+    assert [cell.variant for cell in tally.finished] == ["base"]
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_shows_what_the_cells_training_tells_of_itself(tmp_path):
+    told = training_progress.Progress(30, 120, 4, 31.0, 93.0, "accuracy", 0.81234, "training")
+    folder = SimpleNamespace(checkpoints=tmp_path)
+    at_work = SimpleNamespace(
+        cell=SimpleNamespace(name="tiny/dot/fold-1/seed-1"), folder=folder, step="training", seconds=lambda: 65.0
+    )
+    shown = []
+    for write in (False, True):
+        if write:
+            (tmp_path / training_progress.NAME).write_text(json.dumps(asdict(told)))
+        terminal = _Terminal()
+        Progress(terminal).show([at_work])
+        shown.append(terminal.getvalue().splitlines()[1].split())
+    assert shown[0] == ["tiny/dot/fold-1/seed-1", "training", "0:01:05"]
+    news = "epoch 4 update 30/120, 0:01:33 left, validation accuracy 0.8123"
+    assert " ".join(shown[1]) == f"tiny/dot/fold-1/seed-1 training 0:01:05 {news}"
 
 
 # ---- kills and other runners ---------------------------------------------------------------------------------------
-
-RUNNER = f"""
-import sys
-sys.path[:0] = [{str(tiny.ROOT / "tests" / "helpers")!r}, {str(tiny.ROOT / "tests" / "benchmark")!r}]
-import test_benchmark as here
-from fairseq_neupronet.benchmark import recipes
-from fairseq_neupronet.benchmark import runner
-from fairseq_neupronet.cli import main
-runner.training_command = lambda folder, extractor: [sys.executable, "-c", here.TRAIN, str(folder.train)]
-runner.evaluation_command = lambda folder, evaluation, embeddings: [
-    sys.executable, "-c", here.EVALUATE, str(folder.evaluation)]
-sys.exit(main(sys.argv[1:]))
-"""
-
-
-def started(config: Path, out: Path, nap: float) -> tuple[subprocess.Popen, list[int]]:
-    """A runner in a process of its own, and its children, once two trainings are at work."""
-    command = [sys.executable, "-c", RUNNER, "benchmark", config, "--out", out, "--jobs", "2", "--only", "seed=1"]
-    process = subprocess.Popen(
-        list(map(str, command)),
-        env=tiny.environment() | {"NAP": str(nap)},
-        # A shell's background job ignores SIGINT, and so would all that it starts.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    until = time.monotonic() + 300
-    while len(children := children_of(out)) < 2 or len(starts(out)) < 2:
-        assert time.monotonic() < until and process.poll() is None
-        time.sleep(0.05)
-    assert all(start_time(child) for child in children)
-    return process, children
-
-
-def children_of(out: Path) -> list[int]:
-    """The process groups that the locks name; a lock is written before its child starts."""
-    children = [json.loads(path.read_text())["child"] for path in out.rglob("lock")]
-    return [child for child in children if child]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -309,8 +244,8 @@ def test_after_a_sigkill_the_orphans_are_ended_and_the_cells_go_on(small_config,
     assert all(start_time(child) for child in children)
     for lock in out.rglob("lock"):  # as if the kill had come a moment earlier
         lock.with_name(f".config.yaml.{process.pid}.tmp").write_text("half")
-    outcome = run(Benchmark.load(small_config, out, only={"seed": [1]}, jobs=2))
-    assert len(outcome.finished) == 6
+    tally = run(Benchmark.load(small_config, out, only={"seed": [1]}, jobs=2))
+    assert len(tally.finished) == 6
     assert not list(out.rglob("*.tmp"))
     assert not any(start_time(child) for child in children)
     said = capsys.readouterr().out
@@ -324,47 +259,108 @@ def test_after_a_sigkill_the_orphans_are_ended_and_the_cells_go_on(small_config,
     ]  # the stand-in's value tells the folder; order, hashes and names are the same
 
 
+# A runner that is killed: it takes a lock, starts what sleeps (or nothing), and ends without freeing the lock.
+KILLED = """
+import os, pathlib, subprocess, sys
+from fairseq_neupronet.benchmark.runner import Progress
+from fairseq_neupronet.benchmark.running_cell import CellLock
+lock = CellLock(pathlib.Path(sys.argv[1]))
+lock.take()
+child, quiet = 0, subprocess.DEVNULL
+if sys.argv[2] != "0":
+    command = [sys.executable, "-c", f"import time; time.sleep({sys.argv[2]})"]
+    child = subprocess.Popen(command, pass_fds=lock.handles, start_new_session=True, stdout=quiet, stderr=quiet).pid
+    if sys.argv[3] == "noted":
+        lock.set_group(child)
+print(child, flush=True)
+os._exit(9)
+"""
+
+
+def killed(lock: Path, nap: float, noted: bool = True) -> int:
+    """Let a runner be killed that holds the lock; returns the process that it has left at work."""
+    command = [sys.executable, "-c", KILLED, lock, nap, "noted" if noted else "at once"]
+    ended = subprocess.run(list(map(str, command)), env=tiny.environment(), capture_output=True, text=True)
+    assert ended.returncode == 9, ended.stderr
+    return int(ended.stdout)
+
+
 def test_a_lock_that_a_kill_left_on_a_finished_cell_is_removed(small_config, tmp_path, stand_ins):
     benchmark = Benchmark.load(small_config, tmp_path / "out", only={"fold": [1], "seed": [1]})
     run(benchmark)
-    lock = CellLock(benchmark.settings.folder(benchmark.cells[0]).lock)
-    lock.take()
-    content = json.loads(lock.path.read_text()) | {"runner": 2**22 + 1, "runner_started": "1"}
-    lock.path.write_text(json.dumps(content))
+    lock = benchmark.settings.folder(benchmark.cells[0]).lock
+    killed(lock, nap=0)
+    assert lock.exists()
     assert len(run(benchmark).kept) == 2
-    assert not lock.path.exists()
+    assert not lock.exists()
+
+
+def test_what_a_killed_runner_left_at_work_holds_its_lock_until_it_ends(tmp_path):
+    child = killed(tmp_path / "lock", nap=600)
+    try:
+        assert start_time(child)
+        with pytest.raises(Timeout):
+            FileLock(tmp_path / "lock").acquire(timeout=0.3)
+    finally:
+        os.kill(child, signal.SIGKILL)
+    FileLock(tmp_path / "lock").acquire(timeout=10)
+
+
+def test_what_a_killed_runner_left_at_work_is_ended_by_the_next(tmp_path):
+    child = killed(tmp_path / "lock", nap=600)
+    lock = CellLock(tmp_path / "lock")
+    assert lock.take() == f"ended process {child}, which a killed run had left at work"
+    assert not start_time(child)
+    lock.release()
+    assert not (tmp_path / "lock").exists()
+
+
+def test_the_lock_of_the_dead_is_free_at_once(tmp_path):
+    killed(tmp_path / "lock", nap=0)
+    before = time.monotonic()
+    assert CellLock(tmp_path / "lock").take() is None
+    assert time.monotonic() - before < 1
+
+
+def test_what_was_started_in_the_moment_of_the_kill_is_waited_for(tmp_path):
+    child = killed(tmp_path / "lock", nap=600, noted=False)
+    try:
+        with pytest.raises(InputError, match="what a killed benchmark, process [0-9]+, had just started works in this"):
+            CellLock(tmp_path / "lock").take()
+        assert start_time(child)
+    finally:
+        os.kill(child, signal.SIGKILL)
 
 
 def test_a_living_runner_keeps_its_cells(small_config, tmp_path, stand_ins):
     process, children = started(small_config, tmp_path / "out", nap=600)
     try:
-        outcome = run(Benchmark.load(small_config, tmp_path / "out", only={"seed": [1], "fold": [1]}))
-        ((cell, reason),) = outcome.failed.items()
+        tally = run(Benchmark.load(small_config, tmp_path / "out", only={"seed": [1], "fold": [1]}))
+        ((cell, reason),) = tally.failed.items()
         assert cell.variant == "base" and f"process {process.pid}" in reason
-        assert [cell.variant for cell in outcome.finished] == ["dot"]  # nobody's
+        assert [cell.variant for cell in tally.finished] == ["dot"]  # nobody's
         assert all(start_time(child) for child in children)
     finally:
         process.terminate()
         process.wait(60)
 
 
-def test_a_number_that_was_given_again_is_not_the_owner(tmp_path):
+def test_a_number_that_was_given_again_is_not_the_runner(tmp_path):
+    """The lock is held by a process whose dead runner's number another process, this one, has now."""
+    child = killed(tmp_path / "lock", nap=600)
     assert not lives(os.getpid(), "1")
-    lock = CellLock(tmp_path / "lock")
-    lock.take()
-    lock.owner.runner, lock.owner.runner_started = 1, "1"
-    lock.set_child(os.getpid())
-    content = json.loads(lock.path.read_text()) | {"child_started": "1"}
-    lock.path.write_text(json.dumps(content))
-    assert CellLock(lock.path).take() is None  # and this process was not ended
+    holder = json.loads((tmp_path / "lock").read_text())
+    (tmp_path / "lock").write_text(json.dumps(holder | {"runner": os.getpid(), "started": "1"}))
+    assert f"ended process {child}" in CellLock(tmp_path / "lock").take()
 
 
 def test_a_lock_of_another_machine_is_respected(tmp_path):
     lock = CellLock(tmp_path / "lock")
     lock.take()
-    lock.path.write_text(json.dumps(json.loads(lock.path.read_text()) | {"host": "elsewhere"}))
-    with pytest.raises(InputError, match="on elsewhere works in this cell"):
-        CellLock(lock.path).take()
+    holder = json.loads((tmp_path / "lock").read_text())
+    (tmp_path / "lock").write_text(json.dumps(holder | {"host": "elsewhere", "runner": 2**22 + 1, "group": 2**22 + 2}))
+    with pytest.raises(InputError, match="on elsewhere, works in this cell"):
+        CellLock(tmp_path / "lock").take()
 
 
 def test_what_ignores_the_polite_signal_is_ended_too():

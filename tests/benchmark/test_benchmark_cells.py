@@ -12,11 +12,9 @@ from pathlib import Path
 
 import pytest
 import small_benchmark
+import stand_in_cells
 import tiny
-from fairseq_neupronet.benchmark.commands import evaluation_command
-from fairseq_neupronet.benchmark.locks import CellLock
-from fairseq_neupronet.benchmark.progress import Progress
-from test_benchmark import (
+from stand_in_cells import (
     EVALUATE,
     ROWS_PER_CELL,
     RUNNER,
@@ -29,12 +27,15 @@ from test_benchmark import (
     starts,
 )
 
-from fairseq_neupronet.benchmark import recipes, runner
+from fairseq_neupronet.benchmark import cells, runner
 from fairseq_neupronet.benchmark.benchmark import Benchmark
+from fairseq_neupronet.benchmark.cell_folder import evaluation_command
 from fairseq_neupronet.benchmark.cells import plan_cells
 from fairseq_neupronet.benchmark.config import read_config
 from fairseq_neupronet.benchmark.hydra_cell import Job, run_job
-from fairseq_neupronet.benchmark.results import read_rows
+from fairseq_neupronet.benchmark.results import COLUMNS, read_rows
+from fairseq_neupronet.benchmark.runner import Progress
+from fairseq_neupronet.benchmark.running_cell import CellLock
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.files import start_time
 
@@ -59,20 +60,7 @@ ONE = {"variant": ["base"], "fold": [1], "seed": [1]}
 @pytest.fixture
 def faithful(monkeypatch):
     """Stand-ins that know what they have done."""
-    monkeypatch.setattr(
-        runner, "training_command", lambda folder, extractor: [sys.executable, "-c", TRAIN_ONCE, str(folder.train)]
-    )
-    monkeypatch.setattr(
-        runner,
-        "evaluation_command",
-        lambda folder, evaluation, embeddings: [
-            sys.executable,
-            "-c",
-            EVALUATE_CHECKPOINT,
-            str(folder.evaluation),
-            str(folder.best),
-        ],
-    )
+    stand_in_cells.install(monkeypatch, TRAIN_ONCE, EVALUATE_CHECKPOINT)
 
 
 class _Beside(Progress):
@@ -90,8 +78,8 @@ class _Beside(Progress):
 def test_a_cell_that_another_benchmark_finished_meanwhile_is_kept(small_config, tmp_path, faithful):
     ours = Benchmark.load(small_config, tmp_path / "out", only={"variant": ["base"], "seed": [1]})
     other = Benchmark.load(small_config, tmp_path / "out", only={"variant": ["base"], "seed": [1], "fold": [3]})
-    outcome = runner.run_cells(ours.cells, ours.settings, _Beside(other))
-    assert (len(outcome.finished), [cell.fold for cell in outcome.kept], outcome.failed) == (2, [3], {})
+    tally = runner.run_cells(ours.cells, ours.settings, _Beside(other))
+    assert (len(tally.finished), [cell.fold for cell in tally.kept], tally.failed) == (2, [3], {})
     assert ours.collect() == 3 * ROWS_PER_CELL
     assert set(starts(tmp_path / "out").values()) == {1}
 
@@ -122,8 +110,8 @@ def test_a_finished_cell_that_lost_a_file_is_run_again(small_config, tmp_path, f
     folder = benchmark.settings.folder(benchmark.cells[0])
     (folder.path / lost).unlink()
     assert benchmark.collect() == 0
-    outcome = run(benchmark)
-    assert (len(outcome.finished), outcome.failed) == (1, {})
+    tally = run(benchmark)
+    assert (len(tally.finished), tally.failed) == (1, {})
     assert len(rows(benchmark.results)) == ROWS_PER_CELL
 
 
@@ -145,8 +133,8 @@ def test_where_the_evaluation_alone_changes_a_kept_training_is_kept(small_config
 
 def test_without_its_checkpoint_a_training_is_not_kept(small_config, tmp_path, faithful):
     run(Benchmark.load(small_config, tmp_path / "out", only=ONE))
-    outcome = run(Benchmark.load(small_config, tmp_path / "out", ["protocols=[single,enrol-1]"], only=ONE))
-    assert (len(outcome.finished), outcome.failed) == (1, {})
+    tally = run(Benchmark.load(small_config, tmp_path / "out", ["protocols=[single,enrol-1]"], only=ONE))
+    assert (len(tally.finished), tally.failed) == (1, {})
 
 
 def test_a_subset_of_another_name_is_part_of_the_digest(small_config, tmp_path, small_folds):
@@ -155,7 +143,7 @@ def test_a_subset_of_another_name_is_part_of_the_digest(small_config, tmp_path, 
         shutil.copy(folder / f"test.{kind}", folder / f"heldout.{kind}")
 
     def digest() -> str:
-        recipes.data_digest.cache_clear()
+        cells.data_digest.cache_clear()
         given = ["subsets=[heldout]", f"datasets.tiny.data={folder}", "datasets.tiny.folds=[1]"]
         benchmark = Benchmark.load(small_config, tmp_path / "out", given, only=ONE)
         return benchmark.settings.digest(benchmark.cells[0])
@@ -172,7 +160,7 @@ def test_rows_of_a_finished_cell_stay_where_its_data_are_gone(tmp_path, small_fo
     only = {"variant": ["base"], "seed": [1]}
     run(Benchmark.load(config, tmp_path / "out", only=only | {"fold": [1]}))
     shutil.rmtree(folds / "fold01")
-    recipes.data_digest.cache_clear()
+    cells.data_digest.cache_clear()
     benchmark = Benchmark.load(config, tmp_path / "out", only=only | {"fold": [2]})
     run(benchmark)
     assert [row["fold"] for row in rows(benchmark.results)] == ["1"] * ROWS_PER_CELL + ["2"] * ROWS_PER_CELL
@@ -212,7 +200,7 @@ def test_somebody_impatient_leaves_no_training_behind(small_config, tmp_path):
     """Trainings that take a while to save: the second Ctrl-C comes while the first is waited for."""
     process, children = started(small_config, tmp_path / "out", nap=600)
     for child in children:
-        os.kill(child, signal.SIGSTOP)  # so that no SIGTERM is heard
+        os.kill(child, signal.SIGSTOP)  # so that no SIGTERM is answered
     process.send_signal(signal.SIGINT)
     time.sleep(1)
     process.send_signal(signal.SIGINT)
@@ -225,9 +213,12 @@ def test_somebody_impatient_leaves_no_training_behind(small_config, tmp_path):
 
 
 def test_a_cell_that_is_at_work_here_is_not_begun_twice(tmp_path):
-    CellLock(tmp_path / "lock").take()
+    held = CellLock(tmp_path / "lock")
+    held.take()
     with pytest.raises(InputError, match=f"another benchmark, process {os.getpid()}, works in this cell"):
         CellLock(tmp_path / "lock").take()
+    held.release()
+    assert CellLock(tmp_path / "lock").take() is None
 
 
 @pytest.mark.parametrize("cell", ["abc", 2.5, 12])
@@ -242,7 +233,7 @@ def test_a_mistake_in_a_table_is_told_by_its_line(tmp_path):
     header = "dataset,variant,fold,seed,subset,protocol,metric,value,config_hash,version,seconds\n"
     table.write_text(header + "\n" + line.format("0.5") + "\n" + line.format("half"))
     with pytest.raises(InputError, match=r"results.csv:5: value is 'half'"):
-        read_rows(table)
+        read_rows(table, set(COLUMNS))
 
 
 def test_what_makes_a_cell_stale(tmp_path):
@@ -250,7 +241,7 @@ def test_what_makes_a_cell_stale(tmp_path):
     config = small_benchmark.write_config(tmp_path / "small.yaml", data)
 
     def digest(*settings) -> str:
-        recipes.data_digest.cache_clear()
+        cells.data_digest.cache_clear()
         benchmark = Benchmark.load(config, tmp_path / "out", list(settings), only=ONE)
         return benchmark.settings.digest(benchmark.cells[0])
 

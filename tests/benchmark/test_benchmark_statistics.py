@@ -7,9 +7,22 @@ import pytest
 from scipy import stats
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 
-from fairseq_neupronet.benchmark import counted_metrics, statistics
+from fairseq_neupronet.benchmark import statistics
 
 N_PROFILES, CLIPS = 30, 20
+
+
+def profile_sums(values, profile):
+    """Sum of the values and number of the clips of each profile."""
+    names = np.unique(profile)
+    return np.array([values[profile == name].sum() for name in names]), np.array(
+        [sum(profile == name) for name in names]
+    )
+
+
+def compare(correct, reference, profile, **options):
+    """The paired test of clips."""
+    return statistics.compare_sums(*profile_sums(correct * 1.0 - reference, profile), **options)
 
 
 def two_models(rng, gain: float = 0.0, accuracy: float = 0.8):
@@ -24,7 +37,7 @@ def test_the_interval_of_two_equal_models_covers_0_in_90_to_97_percent_of_draws(
     covered = 0
     for draw in range(1000):
         (ours, theirs), profile = two_models(rng)
-        sums, counts = statistics.profile_sums(ours - theirs, profile)
+        sums, counts = profile_sums(ours - theirs, profile)
         low, high = statistics.bootstrap_interval(sums, counts, resamples=1000, seed=draw)
         covered += low <= 0 <= high
     assert 900 <= covered <= 970
@@ -35,7 +48,7 @@ def test_the_interval_knows_that_clips_of_a_profile_are_not_independent():
     rng = np.random.default_rng(2)
     profile = np.repeat(np.arange(N_PROFILES), CLIPS)
     difference = rng.choice([-1.0, 1.0], N_PROFILES)[profile]
-    compared = statistics.compare(difference, np.zeros(len(profile)), profile)
+    compared = compare(difference, np.zeros(len(profile)), profile)
     error = difference[::CLIPS].std() / np.sqrt(N_PROFILES)
     assert compared.high - compared.low == pytest.approx(2 * 1.96 * error, rel=0.1)
 
@@ -47,7 +60,7 @@ def test_a_planted_gain_of_five_points_is_found():
         profile = np.repeat(np.arange(N_PROFILES), 60)
         theirs = (rng.random(len(profile)) < 0.8).astype(float)
         ours = np.where(rng.random(len(profile)) < 0.25, 1.0, theirs)  # a quarter of the errors gone: + .05
-        compared = statistics.compare(ours, theirs, profile)
+        compared = compare(ours, theirs, profile)
         assert compared.difference == pytest.approx(0.05, abs=0.02)
         found += compared.low > 0 and compared.p < 0.05
     assert found == 20
@@ -63,7 +76,7 @@ def test_the_bootstrap_equals_a_plain_loop():
         clips = np.concatenate([values[profile == one] for one in draw])
         means.append(clips.mean())
     expected = np.percentile(means, [2.5, 97.5])
-    found = statistics.bootstrap_interval(*statistics.profile_sums(values, profile), resamples=200, seed=5)
+    found = statistics.bootstrap_interval(*profile_sums(values, profile), resamples=200, seed=5)
     assert found == pytest.approx(tuple(expected))
 
 
@@ -84,7 +97,7 @@ def test_the_exact_sign_flip_test_equals_a_loop_over_all_signs():
 
 def test_six_profiles_that_all_gain_have_p_of_two_in_64():
     profile = np.repeat(np.arange(6), 10)
-    compared = statistics.compare(np.full(60, 0.9), np.full(60, 0.8), profile)
+    compared = compare(np.full(60, 0.9), np.full(60, 0.8), profile)
     assert compared.exact
     assert compared.p == 2 / 64
     assert (compared.clips, compared.profiles) == (60, 6)
@@ -93,18 +106,18 @@ def test_six_profiles_that_all_gain_have_p_of_two_in_64():
 def test_random_sign_flips_agree_with_scipy():
     values = np.random.default_rng(8).normal(0.4, size=25)
     expected = stats.permutation_test((values,), np.sum, permutation_type="samples", n_resamples=20_000, rng=1).pvalue
-    compared = statistics.compare(values, np.zeros(25), np.arange(25), resamples=20_000)
+    compared = compare(values, np.zeros(25), np.arange(25), resamples=20_000)
     assert not compared.exact
     assert compared.p == pytest.approx(expected, abs=0.01)
 
 
 def test_no_difference_at_all_is_no_evidence():
-    compared = statistics.compare(np.ones(40), np.ones(40), np.arange(40) % 25)
+    compared = compare(np.ones(40), np.ones(40), np.arange(40) % 25)
     assert (compared.difference, compared.low, compared.high, compared.p) == (0, 0, 0, 1)
 
 
 def test_a_single_profile_has_no_interval():
-    compared = statistics.compare(np.ones(5), np.zeros(5), np.zeros(5))
+    compared = compare(np.ones(5), np.zeros(5), np.zeros(5))
     assert np.isnan([compared.low, compared.high]).all()
     assert compared.p == 1
 
@@ -153,7 +166,7 @@ def score(metric: str, target, prediction) -> float:
 
 @pytest.fixture(params=["macro_f1", "icbhi_score"])
 def metric(request):
-    return request.param, counted_metrics.counted_metric(request.param, ["normal", "b", "c"])
+    return request.param, statistics.counted_metric(request.param, ["normal", "b", "c"])
 
 
 def test_a_counted_metric_is_that_of_scikit_learn(metric):
@@ -161,7 +174,7 @@ def test_a_counted_metric_is_that_of_scikit_learn(metric):
     target, (one, other), profile = predicted(np.random.default_rng(9), 6)
     one[one == 2] = 1  # a class that is never predicted
     both = counts(target, one, profile), counts(target, other, profile)
-    compared = counted_metrics.compare_counts(*both, function, len(target))
+    compared = statistics.compare_counts(*both, function, len(target))
     assert compared.difference == pytest.approx(score(name, target, one) - score(name, target, other))
     assert (compared.clips, compared.profiles) == (len(target), 6)
 
@@ -170,7 +183,7 @@ def test_the_bootstrap_of_counts_equals_a_plain_loop_over_clips(metric):
     name, function = metric
     target, models, profile = predicted(np.random.default_rng(10), 9)
     both = [counts(target, one, profile) for one in models]
-    compared = counted_metrics.compare_counts(*both, function, len(target), resamples=100, seed=3)
+    compared = statistics.compare_counts(*both, function, len(target), resamples=100, seed=3)
     gaps = []
     for weights in np.random.default_rng(3).multinomial(9, np.full(9, 1 / 9), size=100):
         clips = np.concatenate([np.flatnonzero(profile == one) for one in np.repeat(np.arange(9), weights)])
@@ -188,7 +201,7 @@ def test_the_exact_test_of_counts_equals_a_loop_that_exchanges_the_models_within
         gaps.append(score(name, target, np.where(mine, one, other)) - score(name, target, np.where(mine, other, one)))
     expected = np.mean(np.abs(gaps) >= abs(gaps[0]) - 1e-12)
     both = counts(target, one, profile), counts(target, other, profile)
-    compared = counted_metrics.compare_counts(*both, function, len(target))
+    compared = statistics.compare_counts(*both, function, len(target))
     assert compared.exact and 0 < expected < 1
     assert compared.p == pytest.approx(expected)
 
@@ -199,16 +212,16 @@ def test_accuracy_from_counts_is_tested_as_accuracy_from_clips():
     profile = np.repeat(np.arange(25), 8)
     target = rng.integers(3, size=200)
     models = [np.where(rng.random(200) < accuracy, target, (target + 1) % 3) for accuracy in (0.75, 0.65)]
-    found = counted_metrics.compare_counts(
+    found = statistics.compare_counts(
         *(counts(target, one, profile) for one in models),
         lambda confusion: np.trace(confusion, axis1=-2, axis2=-1) / confusion.sum(axis=(-2, -1)),
         200,
     )
-    expected = statistics.compare(*(one == target for one in models), profile)
+    expected = compare(*(one == target for one in models), profile)
     assert found.difference == pytest.approx(expected.difference)
     assert (found.low, found.high, found.p) == pytest.approx((expected.low, expected.high, expected.p), abs=0.02)
     assert found.exact == expected.exact
 
 
 def test_a_score_of_the_normal_class_needs_one():
-    assert counted_metrics.counted_metric("icbhi_score", ["a", "b"]) is None
+    assert statistics.counted_metric("icbhi_score", ["a", "b"]) is None

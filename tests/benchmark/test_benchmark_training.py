@@ -58,7 +58,7 @@ def test_killed_in_the_middle_and_started_again_the_table_is_that_of_an_unbroken
     assert locks
     for lock in locks:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(json.loads(lock.read_text())["child"], signal.SIGKILL)
+            os.killpg(json.loads(lock.read_text())["group"], signal.SIGKILL)
     again = subprocess.run(command(config, out), env=environment, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
     assert "goes on where it was interrupted" in again.stdout

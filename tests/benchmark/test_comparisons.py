@@ -4,12 +4,12 @@ import shutil
 
 import numpy as np
 import pytest
-from fairseq_neupronet.benchmark.counted_metrics import compare_counts, macro_f1
 
-from fairseq_neupronet.benchmark.by_profile import ProfileCounts, write_by_profile
-from fairseq_neupronet.benchmark.comparison import comparison_fields, figure, summaries
-from fairseq_neupronet.benchmark.results import COLUMNS, read_rows
-from fairseq_neupronet.benchmark.statistics import Comparison, random_sign_flip_p
+from fairseq_neupronet.benchmark.by_profile import NAME, ProfileCounts, write_by_profile
+from fairseq_neupronet.benchmark.comparison import Summary, comparison_fields, figure, summaries
+from fairseq_neupronet.benchmark.results import COLUMNS, read_table
+from fairseq_neupronet.benchmark.statistics import Comparison, compare_counts, random_sign_flip_p
+from fairseq_neupronet.evaluation.metrics import macro_f1
 
 METRICS = pytest.mark.parametrize("metric", ["accuracy", "macro_f1"])
 
@@ -29,19 +29,24 @@ def write(out, variants, dataset="d", value="0.5"):
     return out / "results.csv"
 
 
+def compared(results, *options) -> list[Summary]:
+    """The summaries of a table's rows."""
+    return summaries(read_table(results), ProfileCounts(results), *options)
+
+
 @METRICS
 def test_a_profile_of_two_folds_is_one_cluster_and_a_clip_without_one_is_its_own(tmp_path, metric):
     wrong = [(f"{number}.npy", profile, "a", "b") for number, profile in enumerate(["p", "q", "", ""])]
     right = [(path, profile, "a", "a") for path, profile, *_ in wrong]
     results = write(tmp_path, {"base": {1: wrong, 2: wrong}, "ours": {1: right, 2: right}})
-    (_, found) = summaries(results, "base", metric)
+    (_, found) = compared(results, "base", metric)
     assert (found.comparison.clips, found.comparison.profiles) == (8, 2 + 4)
     if metric == "accuracy":
         assert found.comparison.p == 2 / 2**6
-        write_by_profile(results, read_rows(results))
-        shutil.rmtree(tmp_path / "cells")
-        (_, again) = summaries(results, "base")
-        assert (again.comparison.clips, again.comparison.profiles, again.comparison.p) == (8, 6, 2 / 2**6)
+    write_by_profile(tmp_path / NAME, read_table(results), ProfileCounts(results))
+    shutil.rmtree(tmp_path / "cells")
+    (_, again) = compared(results, "base", metric)
+    assert again.comparison == found.comparison
 
 
 @METRICS
@@ -49,7 +54,7 @@ def test_clips_that_one_of_them_lacks_do_not_shift_the_pairs(tmp_path, metric):
     ours = [(f"{number}.npy", f"p{number}", "ab"[number % 2], "ab"[number % 2]) for number in range(5)]
     theirs = [(*clip[:3], "c" if number == 1 else clip[2]) for number, clip in enumerate(ours)]
     results = write(tmp_path, {"base": {1: theirs[1:]}, "ours": {1: ours[:4]}})
-    (_, found) = summaries(results, "base", metric)
+    (_, found) = compared(results, "base", metric)
     assert found.comparison.clips == 3
     if metric == "accuracy":
         assert found.comparison.difference == pytest.approx(1 / 3)
@@ -62,17 +67,21 @@ def test_rows_without_a_value_are_left_out_and_each_data_set_has_a_reference_of_
     write(tmp_path, {"base": {2: wrong}}, value="")
     write(tmp_path, {"base": {1: right}}, dataset="e", value="None")
     results = write(tmp_path, {"ours": {1: right}}, dataset="e", value="0.75")
-    found = {one.key[:2]: one for one in summaries(results, "base")}
-    assert found["d", "base"].figures["accuracy"][0] == 0.5
-    assert "accuracy" not in found["e", "base"].figures
+    found = {one.row.key[:2]: one for one in compared(results, "base")}
+    assert found["d", "base"].row.figures["accuracy"][0] == 0.5
+    assert "accuracy" not in found["e", "base"].row.figures
     assert found["e", "ours"].comparison.difference == 0.0
-    assert [one.comparison is None for one in summaries(results)] == [True, True, False]  # against the first
+    assert [one.comparison is None for one in compared(results)] == [True, True, False]  # against the first
 
 
-def test_counts_of_other_numbers_of_clips_are_not_compared():
-    ours, theirs, places = ("d", "ours", "test", "full"), ("d", "base", "test", "full"), [("1", "1")]
-    counts = ProfileCounts({ours: {("1", "1"): {"p": (4, 2)}}, theirs: {("1", "1"): {"p": (5, 2)}}})
-    assert counts.differences(ours, places, theirs, places) is None
+def test_counts_of_other_numbers_of_clips_are_not_compared(tmp_path):
+    clips = [(f"{number}.npy", "p", "a", "ab"[number % 2]) for number in range(5)]
+    results = write(tmp_path, {"base": {1: clips}, "ours": {1: clips[:4]}})
+    base, ours = read_table(results)
+    counts = ProfileCounts(results)
+    assert counts.differences(ours, base) is None
+    assert counts.confusions(ours, base) is None
+    assert counts.differences(ours, ours)[1].tolist() == [4]
 
 
 def test_a_training_that_a_resample_leaves_without_clips_is_left_out_of_its_mean():

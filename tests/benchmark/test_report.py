@@ -2,6 +2,7 @@
 
 import base64
 import re
+import shutil
 import subprocess
 import sys
 
@@ -11,7 +12,9 @@ import tiny
 import written_cells
 from sklearn.metrics import f1_score
 
-from fairseq_neupronet.benchmark.comparison import compared_metric, summaries, summary_table
+from fairseq_neupronet.benchmark.by_profile import ProfileCounts
+from fairseq_neupronet.benchmark.comparison import Summary, compared_metric, summaries, summary_table
+from fairseq_neupronet.benchmark.results import read_table
 from fairseq_neupronet.cli import main
 
 pytest.importorskip("matplotlib")
@@ -31,6 +34,11 @@ def report(results):
     return out
 
 
+def compared(results, *options) -> list[Summary]:
+    """The summaries of a table's rows."""
+    return summaries(read_table(results), ProfileCounts(results), *options)
+
+
 def right(folder, variant, fold, seed, protocol):
     model, _, control = variant.partition("+")
     path = folder / "cells" / "sounds" / model / f"fold-{fold}" / f"seed-{seed}" / "evaluation" / "test"
@@ -42,7 +50,7 @@ def right(folder, variant, fold, seed, protocol):
 @pytest.mark.parametrize("variant", ["dot", "base+majority_vote"])
 def test_a_summary_equals_a_plain_loop_over_the_predictions(results, variant):
     """Seeds are averaged for each clip, clips of all folds are paired, 16 profiles cluster them."""
-    summary = next(one for one in summaries(results, "base") if one.key == ("sounds", variant, "test", "full"))
+    summary = next(one for one in compared(results, "base") if one.row.key == ("sounds", variant, "test", "full"))
     accuracies, gains, profiles = [], [], set()
     for fold in (1, 2):
         ours = [right(results.parent, variant, fold, seed, "full") for seed in (1, 2)]
@@ -51,7 +59,7 @@ def test_a_summary_equals_a_plain_loop_over_the_predictions(results, variant):
         for clip, (profile, _) in ours[0].items():
             gains.append(np.mean([cell[clip][1] for cell in ours]) - np.mean([cell[clip][1] for cell in theirs]))
             profiles.add(profile)
-    assert summary.figures["accuracy"] == pytest.approx((np.mean(accuracies), np.std(accuracies, ddof=1)))
+    assert summary.row.figures["accuracy"] == pytest.approx((np.mean(accuracies), np.std(accuracies, ddof=1)))
     assert summary.comparison.difference == pytest.approx(np.mean(gains))
     assert (summary.comparison.clips, summary.comparison.profiles) == (len(gains), len(profiles))
     assert summary.comparison.exact
@@ -67,8 +75,8 @@ def test_the_first_metric_is_the_tested_one(results):
             lines = [line.split("\t") for line in path.read_text().splitlines()[1:]]
             found.append(f1_score([line[2] for line in lines], [line[3] for line in lines], average="macro"))
         means[variant] = np.mean(found)
-    found = summaries(results, "base", compared_metric(["macro_f1", "accuracy"]))
-    summary = next(one for one in found if one.key == ("sounds", "dot", "test", "full"))
+    found = compared(results, "base", compared_metric(["macro_f1", "accuracy"]))
+    summary = next(one for one in found if one.row.key == ("sounds", "dot", "test", "full"))
     assert summary.comparison.difference == pytest.approx(means["dot"] - means["base"])
     assert "macro_f1 − base" in summary_table(found, ["macro_f1"], "base")[0]
     assert "accuracy − base" in summary_table(found, ["auc", "macro_f1"], "base")[0]
@@ -114,11 +122,32 @@ def test_the_page_holds_every_figure_and_asks_for_nothing_else(report):
     assert not re.search(r"https?://|<script|<link|url\(", page)
 
 
+@pytest.mark.parametrize("metric", ["accuracy", "macro_f1"])
+def test_a_report_of_what_is_published_is_that_of_the_cells(tmp_path, metric):
+    """``summary.csv`` and ``by_profile.csv.gz`` by themselves, and what that report writes of them in turn."""
+    results = written_cells.write_cells(tmp_path / "out", VARIANTS, n_profiles=6, clips=8, embeddings=False)
+    table = results.read_text()
+    results.write_text(table + table.partition("\n")[2].replace(",accuracy,", ",macro_f1,"))
+    options, published = ["--metrics", metric, "--reference", "base"], tmp_path / "published"
+    assert main(["report", str(results), "--out", str(tmp_path / "first"), *options]) == 0
+    published.mkdir()
+    for name in ("summary.csv", "by_profile.csv.gz"):
+        shutil.copy(tmp_path / "first" / name, published)
+    assert main(["report", str(published / "summary.csv"), "--out", str(tmp_path / "second"), *options]) == 0
+    for name in ("tables.md", "tables.tex", "summary.csv", "by_profile.csv.gz"):
+        assert (tmp_path / "second" / name).read_bytes() == (tmp_path / "first" / name).read_bytes(), name
+    tests = [line for line in (tmp_path / "second" / "tables.md").read_text().splitlines() if " … " in line]
+    assert len(tests) == 2 * len(written_cells.PROTOCOLS) and all("| dot |" in one or "+maj" in one for one in tests)
+    figures = {path.name for path in (tmp_path / "second" / "figures").iterdir()}
+    first = {path.name for path in (tmp_path / "first" / "figures").iterdir()}
+    assert first - figures == {"sounds_learning_curves.png"} and figures < first
+
+
 def test_without_predictions_the_means_remain(tmp_path, capsys):
     results = written_cells.write_cells(tmp_path, VARIANTS, n_profiles=4, clips=6, embeddings=False)
     for path in tmp_path.rglob("predictions.tsv"):
         path.unlink()
-    assert all(one.comparison is None for one in summaries(results, "base"))
+    assert all(one.comparison is None for one in compared(results, "base"))
     assert main(["report", str(results), "--out", str(tmp_path / "report"), "--metrics", "accuracy"]) == 0
     assert "neupronet: not tested against base: sounds dot; a test of accuracy takes" in capsys.readouterr().err
     assert "dot" in (tmp_path / "report" / "tables.md").read_text()
@@ -147,23 +176,31 @@ def test_attention_weights_equal_a_softmax_by_torch():
     assert attention_weights(clip, profile, 2.5) == pytest.approx(expected.numpy())
 
 
-def test_learning_curves_are_those_of_the_log(tmp_path):
-    from fairseq_neupronet.benchmark.learning_curves import read_curves
+def test_learning_curves_are_those_of_the_training_table(results):
+    """Of an epoch with two validations the last."""
+    from fairseq_neupronet.benchmark.figures import curves, learning_curves
+    from fairseq_neupronet.benchmark.source import Source
 
-    (tmp_path / "log.txt").write_text(written_cells.LOG, encoding="utf-8")
-    curves = read_curves(tmp_path / "log.txt")
-    assert curves["train", "loss"] == {1: 0.9, 2: 0.5}
-    assert curves["valid", "accuracy"] == {1: 0.4, 2: 0.7}
+    source = Source.open(results)
+    tables = list(source.training_tables("sounds", "dot"))
+    assert len(tables) == 2 * 2
+    for table in tables:
+        found = curves(table)
+        assert found["train_loss"] == {1: 0.9, 2: 0.5}
+        assert found["valid_accuracy"] == {1: 0.4, 2: 0.7}
+    figure = learning_curves(source, "sounds")
+    mean = next(line for line in figure.axes[1].lines if line.get_label() == "dot")
+    assert np.array(mean.get_data()).T.tolist() == [[1, 0.8], [2, 0.6]]
 
 
 def test_profiles_of_many_sizes_are_put_in_ranges_that_hold_them_all():
-    from fairseq_neupronet.benchmark.figures import _size_classes
+    from fairseq_neupronet.benchmark.figures import _size_ranges
 
     sizes = np.random.default_rng(0).integers(1, 60, 200)
-    ranges = _size_classes(sizes)
+    ranges = _size_ranges(sizes)
     assert 1 < len(ranges) <= 6
     assert all(sum(low <= size <= high for low, high in ranges) == 1 for size in sizes)
-    assert _size_classes(np.array([6, 6, 5])) == [(5, 5), (6, 6)]
+    assert _size_ranges(np.array([6, 6, 5])) == [(5, 5), (6, 6)]
 
 
 def table_of(out, cells, protocols=("full",), accuracy=None, sizes=lambda fold: (6, 6, 6, 6)):
@@ -199,7 +236,7 @@ def test_a_table_that_is_not_complete_has_a_report(tmp_path, cells, metric):
     results = table_of(tmp_path, cells)
     assert main(["report", str(results), "--out", str(tmp_path / "report"), "--metrics", metric]) == 0
     if metric == "macro_f1":
-        assert all(one.comparison is None for one in summaries(results, "base", "macro_f1"))
+        assert all(one.comparison is None for one in compared(results, "base", "macro_f1"))
 
 
 def test_a_difference_that_is_not_defined_is_not_significant(tmp_path):
@@ -212,7 +249,7 @@ def test_a_difference_that_is_not_defined_is_not_significant(tmp_path):
             for number, row in enumerate(rows)
         ]
         path.write_text("\n".join("\t".join(row) for row in renamed) + "\n")
-    assert all(one.comparison is None for one in summaries(results, "base", "icbhi_score"))
+    assert all(one.comparison is None for one in compared(results, "base", "icbhi_score"))
 
 
 def drawn(figure) -> dict[str, np.ndarray]:

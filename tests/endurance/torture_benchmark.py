@@ -158,8 +158,8 @@ def _children(run: RunningCommand, out: Path) -> list[int]:
     """The leaders of the process groups that a runner has at work, by the cells' locks."""
     found = []
     for lock in out.rglob("lock"):
-        with contextlib.suppress(FileNotFoundError):  # freed in the meantime
-            owner = json.loads(lock.read_text())
-            if owner["runner"] == run.process.pid and owner["child"]:
-                found.append(owner["child"])
+        with contextlib.suppress(FileNotFoundError, ValueError):  # freed in the meantime, or just taken
+            holder = json.loads(lock.read_text())
+            if holder["runner"] == run.process.pid and holder["group"]:
+                found.append(holder["group"])
     return found

@@ -10,12 +10,11 @@ from fairseq_neupronet.benchmark.results import COLUMNS
 
 CLASSES = ("cough", "laughter", "sigh", "sniff")
 PROTOCOLS = {"single": 0.0, "enrol-1": 0.2, "enrol-3": 0.5, "full": 1.0}  # share of a variant's gain
-LOG = """\
-[2026-11-22 19:22:45,407][train_inner][INFO] - epoch 001:     20 / 20 loss=0.27, num_updates=20
-[2026-11-22 19:22:45,407][train][INFO] - epoch 001 | loss 0.9 | accuracy 0.3
-[2026-11-22 19:22:50,687][valid][INFO] - epoch 001 | valid on 'valid' subset | loss 0.8 | accuracy 0.4 | num_updates 20
-[2026-11-22 19:23:45,407][train][INFO] - epoch 002 | loss 0.5 | accuracy 0.6
-[2026-11-22 19:23:50,687][valid][INFO] - epoch 002 | valid on 'valid' subset | loss 0.6 | accuracy 0.7 | num_updates 40
+TRAINING = """\
+epoch,updates,train_loss,train_accuracy,valid_loss,valid_accuracy
+1,10,1.0,0.2,0.9,0.3
+1,20,0.9,0.3,0.8,0.4
+2,40,0.5,0.6,0.6,0.7
 """
 
 
@@ -46,7 +45,8 @@ def write_cells(
                     accuracy = _write_evaluation(folder, rng, 0.7 + gain * share, n_profiles, clips, fold)
                     lines.append(f"sounds,{variant},{fold},{seed},test,{protocol},accuracy,{accuracy},abc,0.1.0,60.0")
                 if not control:
-                    (cell / "log.txt").write_text(LOG, encoding="utf-8")
+                    (cell / "train" / "checkpoints").mkdir(parents=True)
+                    (cell / "train" / "checkpoints" / "training.csv").write_text(TRAINING, encoding="utf-8")
                     config = {"model": {"pooling": "dot", "temperature": 2.0}}
                     (cell / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     if embeddings:
