@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fairseq_neupronet.data.packed import is_packed, parse_place
+from fairseq_neupronet.data.packed import ClipNames, is_packed, parse_place
 from fairseq_neupronet.data.text_spans import (
     LARGEST_NUMBER,
     TextSpans,
@@ -24,6 +24,7 @@ from fairseq_neupronet.data.text_spans import (
     whole_numbers,
 )
 from fairseq_neupronet.errors import InputError
+from fairseq_neupronet.profiles.enrolment import path_keys
 
 # The official rule for manifests of three columns: the profile is the base name without these 17 characters.
 _OFFICIAL_SUFFIX = re.compile(r"_mel_\d+_\d+\.npy", re.ASCII)
@@ -226,3 +227,9 @@ def _stored_bytes(path: str, archive_bytes: dict[str, int]) -> int:
         return place.length if place.offset + place.length <= archive_bytes[place.archive] else 0
     except (OSError, ValueError):
         return 0
+
+
+def clip_keys(manifest: Manifest, rows: np.ndarray) -> np.ndarray:
+    """:func:`path_keys` (R,) of the clips of some rows (R,)."""
+    name_of = ClipNames(manifest.root)
+    return path_keys(name_of(manifest.clips[row]) for row in rows.tolist())

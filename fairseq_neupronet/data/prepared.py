@@ -11,10 +11,9 @@ from fairseq_neupronet.audio.recipe import FeatureRecipe
 from fairseq_neupronet.data.augmentation import FrequencyWarp, Mixup, SpecAugment
 from fairseq_neupronet.data.dataset import DatasetOptions, SpectrogramDataset, Treatment, kept_rows
 from fairseq_neupronet.data.labels import describe_training_data, read_classes, read_labels, read_recordings
-from fairseq_neupronet.data.manifest import Manifest, read_manifest
+from fairseq_neupronet.data.manifest import Manifest, clip_keys, read_manifest
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.profiles.band_statistics import BandStatistics, BandSums
-from fairseq_neupronet.profiles.enrolment import clip_keys
 from fairseq_neupronet.profiles.normalization import ProfileNormalization
 from fairseq_neupronet.profiles.protocols import Protocol, group_clips
 from fairseq_neupronet.profiles.shuffling import AMONG, shuffled_profiles

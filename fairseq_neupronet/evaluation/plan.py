@@ -4,9 +4,12 @@ import argparse
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.profiles.protocols import Protocol
+
+if TYPE_CHECKING:
+    from fairseq_neupronet.profiles.protocols import Protocol
 
 RESULTS = "results.csv"
 
@@ -35,7 +38,7 @@ class Plan:
     data: Path
     out: Path
     subsets: tuple[str, ...]
-    protocols: tuple[Protocol, ...]
+    protocols: "tuple[Protocol, ...]"
     seed: int | None
     batch_size: int
     workers: int
@@ -68,6 +71,9 @@ class Plan:
         Raises:
             InputError: naming the option that cannot be used.
         """
+        # It needs numpy, which the command line's help is spared.
+        from fairseq_neupronet.profiles.protocols import Protocol
+
         plan = cls(
             Path(path),
             Path(data),

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fairseq_neupronet.data.packed import ClipNames
 from fairseq_neupronet.profiles.draws import mix
 
 _WORD = 0xFFFFFFFFFFFFFFFF
@@ -36,12 +35,6 @@ def path_keys(names: Iterable[str]) -> np.ndarray:
     """A 64-bit digest of each clip's path, the same on every machine. (N,) uint64."""
     digests = b"".join(hashlib.blake2b(name.encode(), digest_size=8).digest() for name in names)
     return np.frombuffer(digests, "<u8").astype(np.uint64)
-
-
-def clip_keys(manifest, rows: np.ndarray) -> np.ndarray:
-    """:func:`path_keys` of some rows of a :class:`~fairseq_neupronet.data.manifest.Manifest`."""
-    name_of = ClipNames(manifest.root)
-    return path_keys(name_of(manifest.clips[row]) for row in rows.tolist())
 
 
 def rank_others(

@@ -204,6 +204,7 @@ def test_two_processes_keep_one_folder_and_say_so_once(trained):
         "MODEL_CARD.md",
         "checkpoint_best.pt",
         "checkpoint_last.pt",
+        "progress.json",
         "training.csv",
     ]
     state = torch.load(folder / "run" / "checkpoints" / "checkpoint_last.pt", weights_only=True)

@@ -1,0 +1,97 @@
+"""Which room may import which, and that what needs no fairseq is imported without it."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+
+PACKAGE = tiny.ROOT / "fairseq_neupronet"
+EVERYBODY = {"errors", "files", "arrays", "retired", "training_progress"}
+NETWORK_SIDE = {"networks", "backbones", "profiles", "checkpoints", "audio", "data"}
+MAY = {
+    "audio": set(),
+    "profiles": set(),
+    "backbones": {"checkpoints"},
+    "networks": {"backbones", "profiles"},
+    "checkpoints": {"audio", "backbones"},
+    "data": {"audio", "profiles"},
+    "preparation": {"audio", "data", "profiles"},
+    "inference": NETWORK_SIDE,
+    "evaluation": {"inference"} | NETWORK_SIDE,
+    "export": {"inference"} | NETWORK_SIDE,
+    "serving": {"inference"} | NETWORK_SIDE,
+    "benchmark": {"evaluation", "profiles", "fairseq"},
+    "conversion": {"checkpoints", "networks", "backbones", "audio", "data", "evaluation", "models", "fairseq"},
+    "trainer": {"checkpoints", "fairseq"},
+    "models": {"networks", "backbones", "checkpoints", "data", "profiles", "audio", "evaluation", "trainer", "fairseq"},
+    "runs": {"tasks", "evaluation", "checkpoints", "trainer", "data", "profiles", "audio", "fairseq"},
+}
+# Until conversion takes the options from config/ (issue 21).
+MAY["conversion"] |= {"criterions", "tasks"}
+MAY["criterions"] = MAY["models"] | {"models"}
+MAY["tasks"] = MAY["models"] | {"models", "criterions"}
+# Rooms above the line where fairseq begins.
+WITHOUT_FAIRSEQ = ("audio", "profiles", "backbones", "networks", "checkpoints", "data", "preparation", "inference")
+WITHOUT_FAIRSEQ += ("evaluation", "export", "serving", "cli")
+
+
+def imports(path: Path) -> set[str]:
+    """Rooms of the package that a module imports, anywhere in it, and ``fairseq``."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom):
+            names = [node.module] if node.module != PACKAGE.name else [f"{node.module}.{a.name}" for a in node.names]
+        found |= {name.split(".")[1] for name in names if name.startswith(f"{PACKAGE.name}.")}
+        found |= {"fairseq" for name in names if name.split(".")[0] in ("fairseq", "fairseq_cli")}
+    return {
+        name for name in found if name == "fairseq" or (PACKAGE / name).exists() or (PACKAGE / f"{name}.py").exists()
+    }
+
+
+@pytest.mark.parametrize("room", MAY)
+def test_a_room_imports_what_the_table_allows(room):
+    allowed = MAY[room] | EVERYBODY | {room}
+    assert {
+        str(path.relative_to(PACKAGE)): sorted(beyond)
+        for path in (PACKAGE / room).rglob("*.py")
+        if (beyond := imports(path) - allowed)
+    } == {}
+
+
+def test_every_room_stands_in_the_table_and_nothing_imports_the_command_line():
+    rooms = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
+    assert rooms == {*MAY, "cli"}
+    assert not [
+        path
+        for path in PACKAGE.rglob("*.py")
+        if "cli" in imports(path) and path.parent.name not in ("cli", PACKAGE.name)
+    ]
+
+
+def test_above_the_line_everything_imports_where_fairseq_is_missing():
+    modules = [
+        ".".join(path.with_suffix("").relative_to(PACKAGE.parent).parts).removesuffix(".__init__")
+        for room in WITHOUT_FAIRSEQ
+        for path in sorted((PACKAGE / room).rglob("*.py"))
+    ]
+    assert len(modules) > 60
+    code = (
+        "import importlib, sys\n"
+        "sys.modules['fairseq'] = sys.modules['fairseq_cli'] = None\n"
+        "for name in sys.argv[1:]: importlib.import_module(name)\n"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", code, *modules], capture_output=True, text=True, env=tiny.environment()
+    )
+    assert finished.returncode == 0, finished.stderr
+
+
+@pytest.mark.parametrize("module", ["cli", "audio.recipe"])
+def test_what_a_command_begins_with_loads_neither_torch_nor_fairseq(module):
+    code = f"import sys, {PACKAGE.name}.{module}; print({{'torch', 'fairseq'}} & sys.modules.keys())"
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=tiny.environment())
+    assert finished.stdout.strip() == "set()", finished.stdout + finished.stderr
