@@ -6,7 +6,6 @@ A case begins with good input, a tiny prepared folder or a table of sounds, and 
 """
 
 import io
-import json
 import os
 import struct
 import sys
@@ -588,13 +587,6 @@ add_all(
             (f"{FULL}/predictions.tsv", b"path\tprofile\ttarget\tprediction\nx\ty\n"),
             "predictions.tsv:2",
             "2 fields",
-        ),
-        "metrics_no_json": ((f"{FULL}/metrics.json", b"{"), "metrics.json", "run the cell again"),
-        "metrics_without_confusion": ((f"{FULL}/metrics.json", b"{}"), "metrics.json", "run the cell again"),
-        "metrics_of_ragged_confusion": (
-            (f"{FULL}/metrics.json", json.dumps({"classes": ["a", "b"], "confusion": [[1], [1, 2]]}).encode()),
-            "metrics.json",
-            "run the cell again",
         ),
         "embeddings_no_archive": ((f"{FULL}/embeddings.npz", b"no zip"), "embeddings.npz", "run the cell again"),
         "config_of_a_cell_no_yaml": (("config.yaml", b"{: ["), "config.yaml", "run the cell again"),

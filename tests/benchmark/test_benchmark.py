@@ -206,7 +206,8 @@ class _Terminal(io.StringIO):
         return True
 
 
-def test_a_terminal_shows_what_the_cells_training_tells_of_itself(tmp_path):
+def test_a_terminal_shows_what_the_cells_training_tells_of_itself(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
     told = training_progress.Progress(30, 120, 4, 31.0, 93.0, "accuracy", 0.81234, "training")
     folder = SimpleNamespace(checkpoints=tmp_path)
     at_work = SimpleNamespace(
