@@ -26,7 +26,7 @@ class Retired:
     training_only: bool = False
 
 
-_TWO_MODELS = "train two models and average them (neupronet evaluate or predict, --path A.pt --path B.pt)"
+_TWO_MODELS = "train two models and average their probabilities"
 # By section and name, as on the command line. Where several are set the first one is named.
 RETIRED = {
     "task.mixup_partners": Retired(
