@@ -170,21 +170,9 @@ def confusion_matrices(source: Source, dataset: str) -> Figure | None:
     return figure
 
 
-def curves(rows: Iterable[dict[str, str]]) -> dict[str, dict[int, float]]:
-    """Column of a ``training.csv`` → epoch → figure; of an epoch with several validations the last."""
-    found: dict[str, dict[int, float]] = {}
-    for row in rows:
-        for name in _CURVES:
-            if row.get(name):
-                found.setdefault(name, {})[int(row["epoch"])] = float(row[name])
-    return found
-
-
 def learning_curves(source: Source, dataset: str) -> Figure | None:
     """Loss and validation accuracy by epoch: a thin line a cell, a thick one their mean."""
-    cells = {
-        model: [curves(rows) for rows in source.training_tables(dataset, model)] for model in source.models(dataset)
-    }
+    cells = {model: list(source.curves(dataset, model, list(_CURVES))) for model in source.models(dataset)}
     if not any(any(found) for found in cells.values()):
         return None
     figure, panels = plt.subplots(1, len(_CURVES), figsize=(13, 3.8))

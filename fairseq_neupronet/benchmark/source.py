@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -106,8 +106,8 @@ class Source:
                     )
         return None
 
-    def training_tables(self, dataset: str, variant: str) -> Iterator[list[dict[str, str]]]:
-        """The rows of each cell's ``training.csv``.
+    def curves(self, dataset: str, variant: str, columns: Sequence[str]) -> Iterator[dict[str, dict[int, float]]]:
+        """Of each cell that has a ``training.csv``: column → epoch → figure; of an epoch's validations the last.
 
         Raises:
             InputError: a damaged one.
@@ -116,10 +116,22 @@ class Source:
         for training in sorted(found):
             path = self._cell(dataset, variant, training) / "train" / "checkpoints" / "training.csv"
             if path.is_file():
-                yield read_rows(path, {"epoch"})
+                yield _curves(path, columns)
 
     def _cell(self, dataset: str, variant: str, training: tuple[str, str]) -> Path:
         return self.path.parent / "cells" / dataset / variant / f"fold-{training[0]}" / f"seed-{training[1]}"
+
+
+def _curves(path: Path, columns: Sequence[str]) -> dict[str, dict[int, float]]:
+    found: dict[str, dict[int, float]] = {}
+    for number, row in enumerate(read_rows(path, {"epoch"}), start=2):
+        try:
+            for name in columns:
+                if row.get(name):
+                    found.setdefault(name, {})[int(row["epoch"])] = float(row[name])
+        except ValueError:
+            raise InputError(f"{path}:{number}: epoch or {name} is no number; run the cell again") from None
+    return found
 
 
 def _config_text(variant: Path) -> str:

@@ -5,6 +5,7 @@
 A case begins with good input, a tiny prepared folder or a table of sounds, and spoils one thing.
 """
 
+import gzip
 import io
 import os
 import struct
@@ -23,6 +24,8 @@ import official_checkpoints
 import tiny
 import torch
 import written_cells
+
+from fairseq_neupronet.benchmark.results import SUMMARY_COLUMNS, write_rows
 
 CLIPS = {"train": 9, "valid": 6}
 RATE = 16000
@@ -576,7 +579,7 @@ add_all(
         "results_not_text": (COLUMNS + b"\xff\xfe\n", "results.csv", "no table of results"),
     },
 )
-FULL = "evaluation/test/full"
+FULL, TRAINING = "evaluation/test/full", "train/checkpoints/training.csv"
 add_all(
     "report",
     with_cell_file,
@@ -588,8 +591,58 @@ add_all(
             "predictions.tsv:2",
             "2 fields",
         ),
+        "training_csv_not_text": ((TRAINING, b"epoch\xff"), "training.csv", "no table of results"),
+        "training_csv_of_another_table": ((TRAINING, b"a,b\n1,2\n"), "training.csv", "no column 'epoch'"),
+        "training_csv_with_a_word_as_epoch": (
+            (TRAINING, b"epoch,valid_loss\none,1\n"),
+            "training.csv:2",
+            "is no number",
+        ),
         "embeddings_no_archive": ((f"{FULL}/embeddings.npz", b"no zip"), "embeddings.npz", "run the cell again"),
         "config_of_a_cell_no_yaml": (("config.yaml", b"{: ["), "config.yaml", "run the cell again"),
+    },
+)
+
+
+def published(folder: Path, given: tuple[str, bytes]) -> Path:
+    """What a report publishes of one figure, with one of its two files replaced."""
+    folder.mkdir(parents=True)
+    row = {name: "" for name in SUMMARY_COLUMNS} | {"dataset": "sounds", "variant": "base", "subset": "test"}
+    row |= {"protocol": "full", "metric": "accuracy", "mean": "0.5", "trainings": "1:1"}
+    write_rows(folder / "summary.csv", SUMMARY_COLUMNS, [row])
+    (folder / given[0]).write_bytes(given[1])
+    return folder / "summary.csv"
+
+
+SUMMARY = ",".join(SUMMARY_COLUMNS).encode() + b"\n"
+COUNTS = b"dataset,variant,subset,protocol,fold,seed,profile,target,prediction,clips,correct\n"
+COUNTED = COUNTS + b"sounds,base,test,full,1,1,p,a,a,%s,1\n"
+add_all(
+    "report",
+    published,
+    {
+        "summary_with_a_word_as_mean": (
+            ("summary.csv", SUMMARY + b"sounds,base,,test,full,accuracy,good,,1,1,1:1,,,,,,\n"),
+            "summary.csv:2",
+            "mean is 'good'",
+        ),
+        "summary_without_a_column": (("summary.csv", b"mean,trainings\n.5,1:1\n"), "summary.csv", "no column"),
+        "counts_not_compressed": (("by_profile.csv.gz", COUNTED % b"1"), "by_profile.csv.gz", "no table of results"),
+        "counts_cut_short": (
+            ("by_profile.csv.gz", gzip.compress(COUNTED % b"1", mtime=0)[:-12]),
+            "by_profile.csv.gz",
+            "no table of results",
+        ),
+        "counts_without_a_column": (
+            ("by_profile.csv.gz", gzip.compress(b"profile,clips,correct\np,1,1\n", mtime=0)),
+            "by_profile.csv.gz",
+            "no column",
+        ),
+        "counts_with_a_word_as_clips": (
+            ("by_profile.csv.gz", gzip.compress(COUNTED % b"many", mtime=0)),
+            "by_profile.csv.gz:2",
+            "whole numbers",
+        ),
     },
 )
 

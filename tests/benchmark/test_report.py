@@ -178,16 +178,12 @@ def test_attention_weights_equal_a_softmax_by_torch():
 
 def test_learning_curves_are_those_of_the_training_table(results):
     """Of an epoch with two validations the last."""
-    from fairseq_neupronet.benchmark.figures import curves, learning_curves
+    from fairseq_neupronet.benchmark.figures import learning_curves
     from fairseq_neupronet.benchmark.source import Source
 
     source = Source.open(results)
-    tables = list(source.training_tables("sounds", "dot"))
-    assert len(tables) == 2 * 2
-    for table in tables:
-        found = curves(table)
-        assert found["train_loss"] == {1: 0.9, 2: 0.5}
-        assert found["valid_accuracy"] == {1: 0.4, 2: 0.7}
+    cells = list(source.curves("sounds", "dot", ["train_loss", "valid_accuracy", "test_loss"]))
+    assert cells == [{"train_loss": {1: 0.9, 2: 0.5}, "valid_accuracy": {1: 0.4, 2: 0.7}}] * 2 * 2
     figure = learning_curves(source, "sounds")
     mean = next(line for line in figure.axes[1].lines if line.get_label() == "dot")
     assert np.array(mean.get_data()).T.tolist() == [[1, 0.8], [2, 0.6]]
