@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from fairseq_neupronet.benchmark.cell_folder import CellFolder, Settings
 from fairseq_neupronet.benchmark.cells import Cell
-from fairseq_neupronet.benchmark.running_cell import CellLock, RunningCell
+from fairseq_neupronet.benchmark.running_cell import CellLock, RunningCell, signals_ignored
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.training_progress import read_progress
 
@@ -151,16 +151,12 @@ def run_cells(cells: list[Cell], settings: Settings, progress: Progress) -> Tall
 
 
 def _stop(running: list[RunningCell]) -> None:
-    """End all at once; a second signal, of somebody impatient, must not leave any of them behind."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    """End all at once."""
+    with signals_ignored():
         for cell in running:
             cell.ask_to_stop()
         for cell in running:
             cell.stop()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _tidy(folder: CellFolder, settings: Settings) -> None:

@@ -45,6 +45,17 @@ def end_group(leader: int, patience: float = _PATIENCE) -> None:
         os.killpg(leader, signal.SIGKILL)
 
 
+@contextlib.contextmanager
+def signals_ignored():
+    """While children are ended: a second Ctrl-C or SIGTERM must not leave any of them behind."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 class CellLock:
     """The lock of one cell's folder, which the kernel keeps as long as the runner or a process of the cell lives.
 
@@ -161,9 +172,10 @@ class RunningCell:
             self._steps = self._commands()
             self._start_next()
         except BaseException:
-            if self._process is not None:
-                end_group(self._process.pid)
-            self._lock.release()
+            with signals_ignored():
+                if self._process is not None:
+                    end_group(self._process.pid)
+                self._lock.release()
             raise
 
     def _prepare(self, say: Callable[[str], None]) -> None:

@@ -201,6 +201,9 @@ def test_somebody_impatient_leaves_no_training_behind(small_config, tmp_path):
     process, children = started(small_config, tmp_path / "out", nap=600)
     for child in children:
         os.kill(child, signal.SIGSTOP)  # so that no SIGTERM is answered
+    # A SIGTERM that arrives before the child has stopped would end it.
+    while not all(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] == "T" for child in children):
+        time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     time.sleep(1)
     process.send_signal(signal.SIGINT)
