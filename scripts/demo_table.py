@@ -87,32 +87,30 @@ def report(out: Path, data: str) -> str:
 def sentence(found: Predictions) -> str:
     """What the figures under ``full`` say, in points of accuracy over base.
 
-    A gain, or a loss, is one whose interval, in the whole points that are printed, leaves 0 out. That a gain comes from
+    A gain is one whose interval, in the whole points that are printed, lies above 0. That a gain comes from
     knowing the source is said only where the right source's clips are better than other sources' clips of the same
     classes as well.
     """
     base, ours = (BASE, "full"), (NORMALIZED, "full")
     gain, control = found.gain(ours, base), found.gain((*ours, WITHIN_CLASS), base)
     official = found.gain((OFFICIAL, "full"), base)
-    if verdict(gain) > 0 and verdict(found.gain(ours, (*ours, WITHIN_CLASS))) > 0:
+    if gains(gain) and gains(found.gain(ours, (*ours, WITHIN_CLASS))):
         first = f"Knowing the source is worth {in_points(gain)} at full"
-    elif verdict(gain) > 0:
+    elif gains(gain):
         first = f"A group is worth {in_points(gain)} at full, but not for its source"
-    elif verdict(gain) < 0:
-        first = f"Knowing the source costs accuracy at full: {in_points(gain)}"
     else:
-        first = f"Knowing the source gains nothing that shows at full: {in_points(gain)}"
+        first = f"Knowing the source gains nothing at full: {in_points(gain)}"
+    same_classes = "are worth" if gains(control) else "gain nothing:"
+    form = "gains" if gains(official) else "gains nothing:"
     return (
-        f"{first}; other sources' clips of the same classes "
-        f"{('cost accuracy:', 'gain nothing that shows:', 'are worth')[1 + verdict(control)]} {in_points(control)}; "
-        f"the official form {('loses', 'gains nothing that shows:', 'gains')[1 + verdict(official)]} "
-        f"{in_points(official)}."
+        f"{first}; other sources' clips of the same classes {same_classes} {in_points(control)}; "
+        f"the official form {form} {in_points(official)}."
     )
 
 
-def verdict(gain: Comparison) -> int:
-    """1 for a gain, −1 for a loss, 0 where the interval, in whole points, holds 0."""
-    return int(points(gain.low) > 0) - int(points(gain.high) < 0)
+def gains(difference: Comparison) -> bool:
+    """Whether the interval, in whole points, lies above 0."""
+    return points(difference.low) > 0
 
 
 def in_points(gain: Comparison) -> str:
