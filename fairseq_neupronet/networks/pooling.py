@@ -21,12 +21,13 @@ product with e_i are sums of matrix products: no (B, B', D) tensor and no loop o
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import combinations
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fairseq_neupronet.config.model import COSINE_SIGNS, POOLING_NAMES, NeuProNetOptions
+from fairseq_neupronet.config.model import COSINE_SIGNS, NeuProNetOptions
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.networks.group_blocks import DotInBlocks, GroupBlocks, group_blocks
 
@@ -116,8 +117,9 @@ def _attention(*steps: str) -> PoolingFunction:
     return pool
 
 
-for _name in POOLING_NAMES:
-    POOLINGS[_name] = _attention(*(() if _name == "mean" else _name.split("+")))
+for _length in range(4):
+    for _steps in combinations(("profile", "cosine", "dot"), _length):
+        POOLINGS["+".join(_steps) or "mean"] = _attention(*_steps)
 
 
 class ProfilePooling(nn.Module):
