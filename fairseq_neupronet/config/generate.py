@@ -111,34 +111,33 @@ def _help(field: dataclasses.Field) -> str:
 
 def options_page() -> str:
     """The text of ``configs/README.md``: the options that most trainings need, then the advanced ones."""
-    sections = {name: section.options for name, section in STAGES["finetuning"].items()}
-    advanced = [line for name, kind in sections.items() for line in _rows(kind, f"{name}.", True)]
+    sections = {f"{name}.": section.options for name, section in STAGES["finetuning"].items()}
+    network = {"": SpectrogramWav2Vec2Options}
     return _PAGE.format(
-        **{name: _table(_rows(kind, f"{name}.")) for name, kind in sections.items()},
-        network=_table(_rows(SpectrogramWav2Vec2Options)),
-        advanced=_table(advanced),
-        advanced_network=_table(_rows(SpectrogramWav2Vec2Options, advanced=True)),
-        pretraining_criterion=_table(_rows(PretrainingCriterionOptions, "criterion.", True)),
+        **{name.rstrip("."): _table({name: options}) for name, options in sections.items()},
+        network=_table(network),
+        advanced=_table(sections, advanced=True),
+        advanced_network=_table(network, advanced=True),
+        pretraining_criterion=_table({"criterion.": PretrainingCriterionOptions}, advanced=True),
     )
 
 
-def _table(rows: list[str]) -> str:
-    return "\n".join(["| option | default | |", "|---|---|---|", *rows])
-
-
-def _rows(options: type, prefix: str = "", advanced: bool = False) -> list[str]:
-    return [
+def _table(sections: dict[str, type], advanced: bool = False) -> str:
+    """A table of the options of some dataclasses; the keys are what their names begin with."""
+    rows = [
         f"| `{prefix}{field.name}` | {_page_value(default_of(field))} | {_help(field)} |"
+        for prefix, options in sections.items()
         for field in written(options, prefix.rstrip("."))
         if field.metadata["advanced"] == advanced
     ]
+    return "\n".join(["| option | default | |", "|---|---|---|", *rows])
 
 
 def _page_value(value: Any) -> str:
-    if value is None:
-        return "unset"
-    if value == REQUIRED or dataclasses.is_dataclass(value):
-        return "required" if value == REQUIRED else "see below"
+    if dataclasses.is_dataclass(value):
+        return "see below"
+    if value in (None, REQUIRED):
+        return "unset" if value is None else "required"
     text = _yaml_value(value).strip("'")
     return f"`{text}`" if set(text) & set("[${") else text
 
