@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fairseq_neupronet.config.data import FinetuningOptions
 from fairseq_neupronet.evaluation.metrics import icbhi_metrics, macro_f1
 
-NORMAL_CLASS = "normal"
+NORMAL_CLASS = FinetuningOptions.normal_class
 RESAMPLES = 10_000
 EXACT_BELOW = 20  # profiles; 2 ** 19 sign patterns are a moment's work
 _DRAWS_AT_ONCE = 4_000_000

@@ -5,18 +5,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import yaml
 from torch import Tensor
 
 from fairseq_neupronet.checkpoints.plain import read_plain_checkpoint
 from fairseq_neupronet.checkpoints.texts import check_texts
+from fairseq_neupronet.config.retired import check_retired
+from fairseq_neupronet.config.stages import EXTRACTOR, STAGES, defaults
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.files import configs_folder
-from fairseq_neupronet.retired import check_retired
 
-CLASSIFIER, EXTRACTOR = "NeuProNet", "spectrogram_wav2vec2"
-_STAGES = {CLASSIFIER: "finetuning", EXTRACTOR: "pretraining"}
-_COMPLETED = ("task", "model", "criterion")  # sections whose options are ours
+_STAGES = {sections["model"].name: stage for stage, sections in STAGES.items()}
 _HASHED_AT_ONCE = 1 << 22  # bytes
 
 
@@ -92,13 +89,11 @@ def contents_of(path: str | Path, state: dict) -> Contents:
             "by neupronet convert"
         )
     check_retired(config, path)
-    text = (configs_folder() / _STAGES[name] / "options.yaml").read_text(encoding="utf-8")
-    defaults = {section: options for section, options in yaml.safe_load(text).items() if section in _COMPLETED}
     history, extra = state.get("optimizer_history"), state.get("extra_state") or {}
     iterator, best = extra.get("train_iterator"), extra.get("best")
     return Contents(
         path,
-        _merged(defaults, {section: values or {} for section, values in config.items()}, path),
+        _merged(defaults(_STAGES[name]), {section: values or {} for section, values in config.items()}, path),
         state.get("task_state") or {},
         weights,
         history[-1].get("num_updates") if history else None,

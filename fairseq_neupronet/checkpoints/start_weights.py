@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from fairseq_neupronet.checkpoints.contents import EXTRACTOR, Contents, contents_of, model_name
+from fairseq_neupronet.checkpoints.contents import Contents, contents_of, model_name
 from fairseq_neupronet.checkpoints.plain import check_archive
+from fairseq_neupronet.config.stages import EXTRACTOR
 from fairseq_neupronet.errors import InputError
 
 logger = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from fairseq_neupronet.conversion.official import OfficialCheckpoint
 from fairseq_neupronet.conversion.report import OptionSetter, Report
 from fairseq_neupronet.conversion.shapes import Shapes, recognise_cnn
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.models.neupronet import NeuProNetConfig
+from fairseq_neupronet.models.fairseq_configs import NeuProNetConfig
 
 # Official flags in the order in which they act.
 _POOLING_FLAGS = {

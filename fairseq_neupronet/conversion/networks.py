@@ -14,7 +14,7 @@ from fairseq_neupronet.conversion.official import OfficialCheckpoint
 from fairseq_neupronet.conversion.report import OptionSetter, Report
 from fairseq_neupronet.conversion.shapes import Shapes
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.models.spectrogram_wav2vec2 import SpectrogramWav2Vec2Config
+from fairseq_neupronet.models.fairseq_configs import SpectrogramWav2Vec2Config
 
 # What an official classifier lays over its pretrained networks' own settings, and their names there.
 FINETUNING_OVERRIDES = {

@@ -14,11 +14,13 @@ from fairseq_neupronet.checkpoints.texts import read_betas
 from fairseq_neupronet.conversion.model_config import WHOLE_SPLIT
 from fairseq_neupronet.conversion.official import CLASSIFIER, OfficialCheckpoint
 from fairseq_neupronet.conversion.report import OptionSetter, Report
-from fairseq_neupronet.criterions.neupronet import NeuProNetCriterionConfig
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.evaluation.metrics import ICBHI_METRICS, METRICS
-from fairseq_neupronet.tasks.spectrogram_finetuning import SpectrogramFinetuningConfig
-from fairseq_neupronet.tasks.spectrogram_pretraining import SpectrogramTaskConfig
+from fairseq_neupronet.models.fairseq_configs import (
+    NeuProNetCriterionConfig,
+    SpectrogramFinetuningConfig,
+    SpectrogramTaskConfig,
+)
 
 _KEPT = {
     "common": (

@@ -13,7 +13,6 @@ from fairseq_neupronet.checkpoints.plain import printable
 from fairseq_neupronet.conversion.official import CLASSIFIER, EXTRACTOR, OfficialCheckpoint
 from fairseq_neupronet.conversion.parameters import ConvertedParameters
 from fairseq_neupronet.conversion.report import Report
-from fairseq_neupronet.criterions.neupronet import NeuProNetCriterion
 from fairseq_neupronet.errors import InputError
 
 _MOMENTS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
@@ -38,7 +37,7 @@ def convert_history(official: OfficialCheckpoint, report: Report) -> list[dict]:
     best, unit = schedule.get("best") if isinstance(schedule, dict) else None, _metric_unit(official)
     optimizer = last.get("optimizer_name")
     report.map("optimizer_history num_updates", "optimizer_history num_updates", updates)
-    criterion = NeuProNetCriterion.__name__ if official.kind == CLASSIFIER else "Wav2vecCriterion"
+    criterion = "NeuProNetCriterion" if official.kind == CLASSIFIER else "Wav2vecCriterion"
     return [
         {
             "criterion_name": criterion,

@@ -1,47 +1,11 @@
 """fairseq criterion ``NeuProNet``: the official code's loss. Letters: B clips, M mel bands, F frames, K classes."""
 
-from dataclasses import dataclass, field
-from typing import List, Optional  # fairseq's argument parser reads these forms only
-
 from fairseq.criterions import FairseqCriterion, register_criterion
-from fairseq.dataclass import FairseqDataclass
 from fairseq.logging import metrics
 
 from fairseq_neupronet.evaluation.outputs import ClipOutputs
+from fairseq_neupronet.models.fairseq_configs import NeuProNetCriterionConfig
 from fairseq_neupronet.networks.losses import NeuProNetLoss
-
-
-@dataclass
-class NeuProNetCriterionConfig(FairseqDataclass):
-    class_weights: Optional[List[float]] = field(
-        default=None,
-        metadata={"help": "one number a class; they act as class counts, a bigger one weighs less; unset: uniform"},
-    )
-    loss_weights: List[float] = field(
-        default_factory=lambda: [0.9999, 0.0001],
-        metadata={"help": "of the classification and the contrastive term; without profiles neither is applied"},
-    )
-    gamma: float = field(default=0.0, metadata={"help": "focal exponent; 0: cross-entropy"})
-    label_smoothing: float = field(
-        default=0.0, metadata={"help": "share of a training label that is spread evenly over the classes, below 1"}
-    )
-    batch_mask: bool = field(
-        default=True, metadata={"help": "negatives across clips come from other profiles only, not just other clips"}
-    )
-    sup_contrast: bool = field(
-        default=False, metadata={"help": "mix in the supervised contrastive loss of the fused embedding"}
-    )
-    sup_contrast_weights: List[float] = field(
-        default_factory=lambda: [0.1, 0.9], metadata={"help": "of classification and supervised contrastive loss"}
-    )
-    sup_contrast_temperature: float = field(default=0.7, metadata={"help": "temperature and base temperature"})
-    sup_contrast_per_clip: bool = field(
-        default=False,
-        metadata={
-            "help": "multiply the supervised contrastive mean by the clips, so that it keeps its share in any "
-            "batch; false as the official sum beside a mean"
-        },
-    )
 
 
 @register_criterion("NeuProNet", dataclass=NeuProNetCriterionConfig)

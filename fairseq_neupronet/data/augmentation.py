@@ -7,6 +7,7 @@ import torch
 from scipy.special import betaincinv
 from torch import Tensor
 
+from fairseq_neupronet.config.data import DataOptions
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.profiles.draws import below
 
@@ -71,9 +72,9 @@ class SpecAugment:
 
     DRAWS = 5  # a clip's uniform draws: size and place of the two masks, roll
 
-    frequency_mask: int = 48
-    time_mask: int = 192
-    time_roll: int = 1024
+    frequency_mask: int = DataOptions.frequency_mask
+    time_mask: int = DataOptions.time_mask
+    time_roll: int = DataOptions.time_roll
 
     def __call__(self, source: Tensor, lengths: np.ndarray, uniform: np.ndarray) -> Tensor:
         """Mask and roll every clip within its own frames.

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from fairseq_neupronet.audio.recipe import FeatureRecipe
+from fairseq_neupronet.config.data import FinetuningOptions
 from fairseq_neupronet.data.augmentation import FrequencyWarp, Mixup, SpecAugment
 from fairseq_neupronet.data.dataset import DatasetOptions, SpectrogramDataset, Treatment, kept_rows
 from fairseq_neupronet.data.labels import describe_training_data, read_classes, read_labels, read_recordings
@@ -16,7 +17,7 @@ from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.profiles.band_statistics import BandStatistics, BandSums
 from fairseq_neupronet.profiles.normalization import ProfileNormalization
 from fairseq_neupronet.profiles.protocols import Protocol, group_clips
-from fairseq_neupronet.profiles.shuffling import AMONG, shuffled_profiles
+from fairseq_neupronet.profiles.shuffling import shuffled_profiles
 from fairseq_neupronet.profiles.whole_groups import WholeGroups
 
 
@@ -29,7 +30,7 @@ def check_evaluation_options(options) -> None:
     Protocol.parse(options.protocol)
     if options.adaptive_batch_norm is not None and not 0 <= options.adaptive_batch_norm < math.inf:
         raise InputError(f"task.adaptive_batch_norm={options.adaptive_batch_norm}: give clips from 0 up")
-    if options.shuffle_profiles is None and options.shuffle_profiles_among != AMONG[0]:
+    if options.shuffle_profiles is None and options.shuffle_profiles_among != FinetuningOptions.shuffle_profiles_among:
         raise InputError(
             f"task.shuffle_profiles_among={options.shuffle_profiles_among}: without task.shuffle_profiles "
             "nothing is shuffled; give it a seed, or leave this out"
@@ -43,8 +44,8 @@ class PreparedFolder:
 
     Args:
         folder: that holds the manifests.
-        options: the fields of :class:`~fairseq_neupronet.tasks.task_config.SpectrogramTaskConfig` as attributes; with
-            labels those of :class:`~fairseq_neupronet.tasks.spectrogram_finetuning.SpectrogramFinetuningConfig`.
+        options: the fields of :class:`~fairseq_neupronet.config.data.DataOptions` as attributes; with
+            labels those of :class:`~fairseq_neupronet.config.data.FinetuningOptions`.
         labelled: clips have labels, and evaluation has a protocol.
         kind: the class of the data sets.
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from fairseq_neupronet.checkpoints.contents import Contents, read_contents
+from fairseq_neupronet.config.data import FinetuningOptions
 from fairseq_neupronet.data.dataset import SpectrogramDataset
 from fairseq_neupronet.data.prepared import PreparedFolder, check_evaluation_options
 from fairseq_neupronet.errors import InputError
@@ -20,7 +21,6 @@ from fairseq_neupronet.networks.adaptive_batch_norm import adapted_to_batch, che
 from fairseq_neupronet.networks.losses import NeuProNetLoss
 from fairseq_neupronet.profiles.groups import Grouping
 from fairseq_neupronet.profiles.protocols import Protocol
-from fairseq_neupronet.profiles.shuffling import AMONG
 
 
 class _Batch(NamedTuple):
@@ -40,7 +40,7 @@ class Session:
 
     Attributes:
         prepared: the plan's data.
-        options: the fields of :class:`~fairseq_neupronet.tasks.spectrogram_finetuning.SpectrogramFinetuningConfig`.
+        options: the fields of :class:`~fairseq_neupronet.config.data.FinetuningOptions`.
 
     Raises:
         InputError: another kind of checkpoint, data that does not fit it, or a device that is not there.
@@ -86,7 +86,9 @@ class Session:
         """Whether a clip's embedding is another in another group."""
         return self._network.needs.to_embed
 
-    def begin(self, subset: str, shuffle: int | None = None, among: str = AMONG[0]) -> None:
+    def begin(
+        self, subset: str, shuffle: int | None = None, among: str = FinetuningOptions.shuffle_profiles_among
+    ) -> None:
         """Turn to a subset.
 
         Args:

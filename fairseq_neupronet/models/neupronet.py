@@ -1,112 +1,13 @@
 """fairseq model ``NeuProNet``: reads the config, builds the network, loads what it starts from."""
 
-from dataclasses import dataclass, field
-from typing import Optional  # fairseq's argument parser reads these forms only
-
-from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.models import BaseFairseqModel, register_model
 
 from fairseq_neupronet.backbones.wav2vec2.network import check_share
+from fairseq_neupronet.config.model import NO_BACKBONE
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.models.spectrogram_wav2vec2 import SpectrogramWav2Vec2Config
-from fairseq_neupronet.networks.build import NO_BACKBONE, build_network
-from fairseq_neupronet.networks.fusion import FUSIONS, HEADS
-from fairseq_neupronet.networks.neupronet import GROUPINGS, NeuProNet
-from fairseq_neupronet.networks.pooling import COSINE_SIGNS, POOLINGS
-
-
-@dataclass
-class NeuProNetConfig(FairseqDataclass):
-    backbone: str = field(
-        default="spectrogram_wav2vec2",
-        metadata={
-            "help": "spectrogram_wav2vec2, efficientnet-b0 … b7, resnet18/34/50, or a registered one; none: the "
-            "profile branch alone"
-        },
-    )
-    backbone_path: Optional[str] = field(
-        default=None,
-        metadata={
-            "help": "weights for the backbone: a pretraining checkpoint of ours, or a local state dict of "
-            "efficientnet_pytorch or torchvision; nothing is downloaded"
-        },
-    )
-    transformer: SpectrogramWav2Vec2Config = field(
-        default_factory=SpectrogramWav2Vec2Config, metadata={"help": "the spectrogram_wav2vec2 backbone"}
-    )
-    apply_mask: bool = field(
-        default=True, metadata={"help": "span and channel masks on the transformers' clip embeddings in training"}
-    )
-    final_dropout: float = field(default=0.0, metadata={"help": "before the transformers' projection"})
-    batch_norm_momentum: Optional[float] = field(
-        default=0.1,
-        metadata={"help": "of EfficientNet; null keeps its own .01, which spoils evaluation after short trainings"},
-    )
-    decoder_embed_dim: int = field(default=256, metadata={"help": "width of clip and profile embeddings"})
-    profile_extractor_path: Optional[str] = field(
-        default=None, metadata={"help": "pretraining checkpoint of ours; without it the extractor starts fresh"}
-    )
-    profile_extractor: SpectrogramWav2Vec2Config = field(
-        default_factory=SpectrogramWav2Vec2Config,
-        metadata={"help": "the profile extractor; with profile_extractor_path its sizes come from that checkpoint"},
-    )
-    grouping: ChoiceEnum(GROUPINGS) = field(
-        default="in_batch",
-        metadata={
-            "help": "whose profile embeddings are pooled in training: in_batch, those of the profile's clips in "
-            "the batch; whole_split, of all its clips in the split, embedded once an epoch; none, the clip's "
-            "own"
-        },
-    )
-    pooling: ChoiceEnum(list(POOLINGS)) = field(
-        default="dot", metadata={"help": "how a clip's group is pooled; + joins the official flags"}
-    )
-    temperature: float = field(default=1.0, metadata={"help": "of dot pooling; official: 1 transformer, 5 CNN model"})
-    cosine_sign: ChoiceEnum(COSINE_SIGNS) = field(
-        default="similarity",
-        metadata={"help": "weight of cosine pooling: cos (official CNN model) or 1 - cos (transformer model)"},
-    )
-    normalize_embeddings: bool = field(
-        default=False, metadata={"help": "with cosine pooling, L2-normalise as the official CNN model does"}
-    )
-    fusion: ChoiceEnum(list(FUSIONS)) = field(
-        default="concat", metadata={"help": "of clip and pooled embedding; profile: the pooled one alone"}
-    )
-    fusion_rank: Optional[int] = field(
-        default=None, metadata={"help": "tensor fusion: rank of its low-rank form; unset: the full outer product"}
-    )
-    head: ChoiceEnum(HEADS) = field(default="linear", metadata={"help": "classifier with profiles; without: linear"})
-    clf_hidden_dim: int = field(default=64, metadata={"help": "of the mlp head; concat doubles it"})
-    clf_dropout_rate: float = field(default=0.1, metadata={"help": "of the mlp head"})
-    freeze_backbone: bool = field(
-        default=False, metadata={"help": "the backbone is frozen: it keeps the weights that it starts from"}
-    )
-    freeze_profile_extractor: bool = field(
-        default=False, metadata={"help": "the profile extractor is frozen: it keeps the weights that it starts from"}
-    )
-    freeze_backbone_updates: int = field(
-        default=0,
-        metadata={"help": "updates during which the backbone is frozen; not with common.fp16 or common.bf16"},
-    )
-    freeze_profile_extractor_updates: int = field(
-        default=0,
-        metadata={"help": "updates during which the profile extractor is frozen; not with common.fp16 or common.bf16"},
-    )
-    one_pass: bool = field(
-        default=True,
-        metadata={
-            "help": "the contrastive task uses the masked pass of the profile embeddings, with apply_mask; "
-            "false: a pass of its own, as the official code, at twice the cost and the same expected gradient"
-        },
-    )
-    gather_profiles: bool = field(
-        default=False,
-        metadata={"help": "in training with several processes, pool over the clips of a profile in all their batches"},
-    )
-    auto_encoder: bool = field(default=False, metadata={"help": "adds the auto-encoder's terms to the loss"})
-    n_mels: Optional[int] = field(default=None, metadata={"help": "mel bands; read from the manifest when unset"})
-    n_classes: Optional[int] = field(default=None, metadata={"help": "classes; read from dict.label.txt when unset"})
-    profiling: bool = field(default=False, metadata={"help": "set by task.profiling"})
+from fairseq_neupronet.models.fairseq_configs import NeuProNetConfig
+from fairseq_neupronet.networks.build import build_network
+from fairseq_neupronet.networks.neupronet import NeuProNet
 
 
 @register_model("NeuProNet", dataclass=NeuProNetConfig)

@@ -4,20 +4,19 @@ import math
 
 from fairseq_neupronet.backbones.registry import build_backbone
 from fairseq_neupronet.backbones.wav2vec2.backbone import TransformerBackbone
+from fairseq_neupronet.config.model import NO_BACKBONE
 from fairseq_neupronet.networks.auto_encoder import AutoEncoderLoss
 from fairseq_neupronet.networks.fusion import build_fusion, build_head
 from fairseq_neupronet.networks.neupronet import NeuProNet
 from fairseq_neupronet.networks.pooling import ProfilePooling
 from fairseq_neupronet.networks.profile_bank import ProfileBank
 
-NO_BACKBONE = "none"
-
 
 def build_network(config, kind: type[NeuProNet] = NeuProNet) -> NeuProNet:
     """Build the network that a configuration describes.
 
     Args:
-        config: the fields of :class:`~fairseq_neupronet.models.neupronet.NeuProNetConfig`, as attributes.
+        config: the fields of :class:`~fairseq_neupronet.config.model.NeuProNetOptions`, as attributes.
         kind: the class of the network.
 
     Raises:

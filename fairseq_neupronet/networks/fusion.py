@@ -9,9 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fairseq_neupronet.config.model import HEADS, NeuProNetOptions
 from fairseq_neupronet.errors import InputError
-
-HEADS = ("linear", "mlp")
 
 _MOST_TENSOR_WEIGHTS = 100_000_000  # 1.6 GB in training: weight, gradient and Adam's two moments
 
@@ -138,7 +137,12 @@ def build_fusion(kind: str, embedding_width: int, rank: int | None = None) -> Fu
 
 
 def build_head(
-    kind: str, in_width: int, n_classes: int, hidden: int = 64, dropout: float = 0.1, branches: int = 2
+    kind: str,
+    in_width: int,
+    n_classes: int,
+    hidden: int = NeuProNetOptions.clf_hidden_dim,
+    dropout: float = NeuProNetOptions.clf_dropout_rate,
+    branches: int = 2,
 ) -> nn.Sequential:
     """Build the network from a fused embedding (B, in_width) to logits (B, K).
 

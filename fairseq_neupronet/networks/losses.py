@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fairseq_neupronet.backbones.wav2vec2.infonce import infonce_loss
+from fairseq_neupronet.config.criterion import CriterionOptions
 from fairseq_neupronet.errors import InputError
 
 MODES = ("one", "all")
@@ -113,8 +114,8 @@ def smoothed_targets(
 def supcon_loss(
     features: Tensor,
     labels: Tensor | None = None,
-    temperature: float = 0.7,
-    base_temperature: float = 0.7,
+    temperature: float = CriterionOptions.sup_contrast_temperature,
+    base_temperature: float = CriterionOptions.sup_contrast_temperature,
     mode: str = "one",
 ) -> Tensor:
     """Mean over the anchors of -temperature / base_temperature · mean over the anchor's positives of log p.
@@ -181,7 +182,7 @@ class NeuProNetLoss(nn.Module):
     """Weighted focal classification, contrastive, and optional terms: the official code's loss.
 
     Args:
-        options: the fields of :class:`~fairseq_neupronet.criterions.neupronet.NeuProNetCriterionConfig`, as attributes.
+        options: the fields of :class:`~fairseq_neupronet.config.criterion.CriterionOptions`, as attributes.
         n_classes: K.
         profiling: the network uses profiles; without them there is no contrastive term and ``loss_weights`` do not act.
 

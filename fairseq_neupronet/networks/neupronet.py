@@ -18,8 +18,6 @@ from fairseq_neupronet.networks.precision import autocast
 from fairseq_neupronet.networks.profile_bank import ProfileBank
 from fairseq_neupronet.profiles.profile import Needs
 
-GROUPINGS = ("in_batch", "whole_split", "none")
-
 
 @dataclass
 class Classified:

@@ -21,15 +21,16 @@ product with e_i are sums of matrix products: no (B, B', D) tensor and no loop o
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import combinations
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fairseq_neupronet.config.model import COSINE_SIGNS, NeuProNetOptions
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.networks.group_blocks import DotInBlocks, GroupBlocks, group_blocks
 
-COSINE_SIGNS = ("similarity", "distance")
 _EPS = 1e-12
 
 
@@ -42,8 +43,8 @@ class PoolingOptions:
         cosine_sign: ``similarity`` weighs by the cosine (CNN model), ``distance`` by 1 - cosine (transformer model).
     """
 
-    temperature: float = 1.0
-    cosine_sign: str = "similarity"
+    temperature: float = NeuProNetOptions.temperature
+    cosine_sign: str = NeuProNetOptions.cosine_sign
 
 
 PoolingFunction = Callable[[Tensor, Tensor, Tensor, PoolingOptions], Tensor]
@@ -116,17 +117,9 @@ def _attention(*steps: str) -> PoolingFunction:
     return pool
 
 
-for _steps in (
-    (),
-    ("profile",),
-    ("cosine",),
-    ("dot",),
-    ("profile", "cosine"),
-    ("profile", "dot"),
-    ("cosine", "dot"),
-    ("profile", "cosine", "dot"),
-):
-    POOLINGS["+".join(_steps) or "mean"] = _attention(*_steps)
+for _length in range(4):
+    for _steps in combinations(("profile", "cosine", "dot"), _length):
+        POOLINGS["+".join(_steps) or "mean"] = _attention(*_steps)
 
 
 class ProfilePooling(nn.Module):
@@ -145,10 +138,10 @@ class ProfilePooling(nn.Module):
 
     def __init__(
         self,
-        pooling: str = "dot",
-        temperature: float = 1.0,
-        cosine_sign: str = "similarity",
-        normalize: bool = False,
+        pooling: str = NeuProNetOptions.pooling,
+        temperature: float = NeuProNetOptions.temperature,
+        cosine_sign: str = NeuProNetOptions.cosine_sign,
+        normalize: bool = NeuProNetOptions.normalize_embeddings,
     ):
         super().__init__()
         if pooling not in POOLINGS:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fairseq_neupronet.config.data import FinetuningOptions
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.profiles.enrolment import enrol
 from fairseq_neupronet.profiles.groups import Grouping
@@ -62,7 +63,7 @@ def group_clips(
     *,
     batch: np.ndarray | None = None,
     keys: np.ndarray | None = None,
-    seed: int = 1,
+    seed: int = FinetuningOptions.protocol_seed,
     recording: np.ndarray | None = None,
 ) -> Grouping:
     """The groups of a split.

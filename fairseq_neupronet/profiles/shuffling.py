@@ -7,8 +7,6 @@ import zlib
 
 import numpy as np
 
-AMONG = ("all_clips", "clips_of_a_class")
-
 
 def shuffled_profiles(profiles: np.ndarray, seed: int, split: str, classes: np.ndarray | None = None) -> np.ndarray:
     """Groups of the same sizes, of the wrong clips.

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from fairseq_neupronet import __version__
 from fairseq_neupronet.audio.recipe import FeatureRecipe
-from fairseq_neupronet.checkpoints.contents import CLASSIFIER, EXTRACTOR, Contents, read_contents
+from fairseq_neupronet.checkpoints.contents import Contents, read_contents
+from fairseq_neupronet.config.stages import CLASSIFIER, EXTRACTOR
 from fairseq_neupronet.profiles.profile import Needs
 
 CARD = "MODEL_CARD.md"

@@ -1,11 +1,8 @@
 """fairseq task ``spectrogram_finetuning``: labelled spectrograms, evaluated under a named protocol."""
 
 import logging
-from dataclasses import dataclass, field
-from typing import Optional  # fairseq's argument parser reads these forms only
 
 import torch
-from fairseq.dataclass import ChoiceEnum
 from fairseq.tasks import register_task
 from omegaconf import open_dict
 
@@ -14,10 +11,10 @@ from fairseq_neupronet.checkpoints.start_weights import StartWeights
 from fairseq_neupronet.data.dataset import SpectrogramDataset
 from fairseq_neupronet.data.prepared import check_evaluation_options
 from fairseq_neupronet.evaluation.metrics import figure_names
+from fairseq_neupronet.models.fairseq_configs import SpectrogramFinetuningConfig
 from fairseq_neupronet.networks.adaptive_batch_norm import adapted_to_batch, check_batch_norm
 from fairseq_neupronet.networks.profile_bank import embed_split
-from fairseq_neupronet.profiles.shuffling import AMONG
-from fairseq_neupronet.tasks.spectrogram_pretraining import SpectrogramPretrainingTask, SpectrogramTaskConfig, _agree
+from fairseq_neupronet.tasks.spectrogram_pretraining import SpectrogramPretrainingTask, _agree
 from fairseq_neupronet.tasks.subset_evaluation import SubsetEvaluation
 
 logger = logging.getLogger(__name__)
@@ -26,52 +23,6 @@ _STARTS_FROM = (
     ("transformer", "backbone_path"),
     ("profile_extractor", "profile_extractor_path"),
 )
-
-
-@dataclass
-class SpectrogramFinetuningConfig(SpectrogramTaskConfig):
-    protocol: str = field(
-        default="full",
-        metadata={
-            "help": "how clips are grouped in evaluation: single, each alone; batch, by the batch they happen to "
-            "be in; batch-N, the same in batches of N, longest clips first, as the official code; full, with all "
-            "clips of the profile in the split; enrol-N, with N others of them"
-        },
-    )
-    protocol_seed: int = field(default=1, metadata={"help": "enrol-N: of the draw of the other clips"})
-    normal_class: str = field(
-        default="normal",
-        metadata={
-            "help": "the class that sensitivity, specificity and icbhi_score are relative to; without a class of "
-            "that name they are left out"
-        },
-    )
-    shuffle_profiles: Optional[int] = field(
-        default=None,
-        metadata={
-            "help": "a seed that permutes the profiles among the clips of each split: groups of the same sizes, "
-            "of the wrong clips; a control"
-        },
-    )
-    shuffle_profiles_among: ChoiceEnum(AMONG) = field(
-        default="all_clips",
-        metadata={
-            "help": "shuffle_profiles: among all_clips, or among the clips_of_a_class, so that every group keeps "
-            "its composition, as many clips of each class, and loses only its sound"
-        },
-    )
-    adaptive_batch_norm: Optional[float] = field(
-        default=None,
-        metadata={
-            "help": "evaluation: each clip is batch-normalised by the statistics of its group, or under enrol-N "
-            "of the N others, weighed against those of the training as if that gave so many clips; 30 is a good "
-            "number, unset: those of the training alone"
-        },
-    )
-    results_path: Optional[str] = field(
-        default=None, metadata={"help": "evaluation writes predictions.tsv and metrics.json into this folder"}
-    )
-    path: Optional[str] = field(default=None, metadata={"help": "the checkpoint under validation; fairseq sets it"})
 
 
 @register_task("spectrogram_finetuning", dataclass=SpectrogramFinetuningConfig)

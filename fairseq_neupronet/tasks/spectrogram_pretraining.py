@@ -17,7 +17,7 @@ from fairseq_neupronet.data.dataset import SpectrogramDataset
 from fairseq_neupronet.data.prepared import PreparedFolder
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.evaluation.outputs import Evaluation
-from fairseq_neupronet.tasks.task_config import SpectrogramTaskConfig, check_task_config
+from fairseq_neupronet.models.fairseq_configs import SpectrogramTaskConfig
 from fairseq_neupronet.trainer.memory import FreedMemory
 from fairseq_neupronet.trainer.non_finite import RunningUpdate
 from fairseq_neupronet.trainer.patches import early_stopping_state, restore_early_stopping
@@ -53,7 +53,7 @@ class SpectrogramPretrainingTask(FairseqTask):
 
     def __init__(self, cfg: SpectrogramTaskConfig):
         super().__init__(cfg)
-        check_task_config(cfg)
+        _check_options(cfg)
         self.update, self._freed_memory = RunningUpdate(), FreedMemory()
         self._validated_subset = ""
         self.validations: dict[str, tuple[dict, Evaluation | None]] = {}  # since the log was written last
@@ -173,3 +173,17 @@ def _agree(configured: int | None, found: int, name: str, source: Path) -> int:
     if configured is not None and configured != found:
         raise InputError(f"model.{name}={configured}, but {source} has {found}; leave model.{name} out")
     return found
+
+
+def _check_options(cfg: SpectrogramTaskConfig) -> None:
+    """Refuse numbers that leave nothing to train on.
+
+    Raises:
+        InputError: naming the option.
+    """
+    if not 0 <= cfg.profile_normalize_prior < float("inf"):
+        raise InputError(f"task.profile_normalize_prior={cfg.profile_normalize_prior}: give frames from 0 up")
+    if cfg.max_sample_size is not None and cfg.max_sample_size < 1:
+        raise InputError(f"task.max_sample_size={cfg.max_sample_size}: give frames from 1 up, or leave it unset")
+    if cfg.profile_batches and cfg.clips_per_profile < 1:
+        raise InputError(f"task.clips_per_profile={cfg.clips_per_profile}: give clips from 1 up")

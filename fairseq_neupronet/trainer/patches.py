@@ -26,7 +26,7 @@ from fairseq.utils import move_to_cpu
 from fairseq_neupronet.checkpoints import durable as checkpoint_files
 from fairseq_neupronet.checkpoints.plain import read_plain_checkpoint
 from fairseq_neupronet.checkpoints.texts import check_texts
-from fairseq_neupronet.retired import check_retired
+from fairseq_neupronet.config.retired import check_retired
 from fairseq_neupronet.trainer import non_finite, stop_signals
 from fairseq_neupronet.trainer.processes import is_master
 from fairseq_neupronet.training_progress import ProgressWriter

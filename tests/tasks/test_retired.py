@@ -11,12 +11,12 @@ from fairseq import checkpoint_utils
 from omegaconf import OmegaConf
 
 import fairseq_neupronet
-from fairseq_neupronet import retired
 from fairseq_neupronet.cli import main
+from fairseq_neupronet.config import retired
+from fairseq_neupronet.config.retired import RETIRED, Retired, check_retired
 from fairseq_neupronet.criterions.neupronet import NeuProNetCriterionConfig
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.models.neupronet import NeuProNetConfig
-from fairseq_neupronet.retired import RETIRED, Retired, check_retired
 from fairseq_neupronet.tasks.spectrogram_finetuning import SpectrogramFinetuningConfig
 
 DATACLASSES = {"task": SpectrogramFinetuningConfig, "criterion": NeuProNetCriterionConfig, "model": NeuProNetConfig}

@@ -6,9 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fairseq_neupronet.config.model import EXTRACTOR_MODES
 from fairseq_neupronet.errors import InputError
-
-EXTRACTOR_MODES = ("default", "layer_norm")
 
 
 class CausalConvolutions(nn.Module):

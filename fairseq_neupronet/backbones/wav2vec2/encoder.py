@@ -35,8 +35,7 @@ class TransformerEncoder(nn.Module):
     """A transformer encoder with a convolutional position embedding.
 
     Args:
-        config: a :class:`~fairseq_neupronet.models.spectrogram_wav2vec2.SpectrogramWav2Vec2Config`'s fields, as
-            attributes.
+        config: the fields of :class:`~fairseq_neupronet.config.model.SpectrogramWav2Vec2Options` as attributes.
 
     Raises:
         InputError: an unknown activation.

@@ -90,7 +90,7 @@ class SpectrogramWav2Vec2(nn.Module):
     """The network. Parameters bear the names of fairseq's wav2vec 2.0.
 
     Args:
-        config: a :class:`~fairseq_neupronet.models.spectrogram_wav2vec2.SpectrogramWav2Vec2Config`.
+        config: the fields of :class:`~fairseq_neupronet.config.model.SpectrogramWav2Vec2Options` as attributes.
         n_mels: M.
 
     Raises:

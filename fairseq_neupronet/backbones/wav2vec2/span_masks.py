@@ -10,9 +10,8 @@ masked, a clip of one step gets no mask, and clips need not have the same number
 
 import numpy as np
 
+from fairseq_neupronet.config.model import SELECTIONS
 from fairseq_neupronet.errors import InputError
-
-SELECTIONS = ("static", "uniform", "normal", "poisson")
 
 
 def _span_lengths(
@@ -165,7 +164,7 @@ def channel_mask(batch: int, channels: int, prob: float, length: int, rng: np.ra
 def draw_masks(
     config, steps: np.ndarray, n_steps: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Draw the masks of a batch as a ``SpectrogramWav2Vec2Config`` describes them.
+    """Draw the masks of a batch as a ``SpectrogramWav2Vec2Options`` describes them.
 
     Args:
         config: its fields, as attributes.
