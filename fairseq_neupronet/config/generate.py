@@ -33,9 +33,6 @@ hydra:
   sweep:
     dir: outputs/${{hydra:job.config_name}}
     subdir: ${{neupronet_run:${{hydra:overrides.task}}}}
-
-dataset:
-  data_buffer_size: 2  # batches read ahead, beside two of each reading process; fairseq's 10 are .46 GB of UrbanSound8K
 """
 _PAGE = """\
 # Options

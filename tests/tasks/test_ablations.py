@@ -6,16 +6,14 @@ import shutil
 import pytest
 import tiny
 import torch
-from fairseq.dataclass.initialize import hydra_init
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from recipes import CONFIGS, composed, recipes
 
 from fairseq_neupronet.criterions.neupronet import NeuProNetCriterionConfig
 from fairseq_neupronet.models.neupronet import NeuProNetConfig
 from fairseq_neupronet.tasks.spectrogram_finetuning import SpectrogramFinetuningConfig
 
-CONFIGS = tiny.ROOT / "configs"
-RECIPES = sorted(path.stem for path in (CONFIGS / "finetuning").glob("*.yaml") if path.stem != "options")
+RECIPES = recipes("finetuning")
 # What each changes, as the issue and the authors' recipes have it; everything else is the recipe's.
 CHANGES = {
     "base": {"task.profiling": False},
@@ -57,13 +55,6 @@ CHANGES = {
 WANTS = {"adaptive_batch_norm": ("model.backbone=resnet18",)}
 
 
-def composed(recipe, *overrides):
-    hydra_init(recipe)
-    with initialize_config_dir(str(CONFIGS / "finetuning"), version_base="1.1"):
-        config = compose(recipe, [*overrides, "task.data=data", "checkpoint.save_dir=out"])
-    return OmegaConf.to_container(config)
-
-
 def flat(config, prefix=""):
     for key, value in config.items():
         if isinstance(value, dict):
@@ -78,9 +69,9 @@ def test_every_ablation_is_here():
 
 @pytest.mark.parametrize("recipe", [RECIPES[0], *(pytest.param(each, marks=pytest.mark.slow) for each in RECIPES[1:])])
 def test_an_ablation_changes_what_it_names_on_every_recipe_and_nothing_else(recipe):
-    plain = dict(flat(composed(recipe)))
+    plain = dict(flat(composed("finetuning", recipe)))
     for name, changes in CHANGES.items():
-        config = composed(recipe, f"ablation={name}")
+        config = composed("finetuning", recipe, f"ablation={name}")
         assert dict(flat(config)) == plain | changes, name
         for node, dataclass in (
             ("task", SpectrogramFinetuningConfig),
@@ -91,7 +82,7 @@ def test_an_ablation_changes_what_it_names_on_every_recipe_and_nothing_else(reci
 
 
 def test_the_command_line_has_the_last_word():
-    config = composed("vocalsound_cnn", "ablation=whole_split", "model.pooling=dot")
+    config = composed("finetuning", "vocalsound_cnn", "ablation=whole_split", "model.pooling=dot")
     assert (config["model"]["pooling"], config["model"]["grouping"]) == ("dot", "whole_split")
 
 

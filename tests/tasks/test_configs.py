@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 from omegaconf import OmegaConf
+from recipes import PARTS, composed, content, recipes
 
 import fairseq_neupronet.tasks  # noqa: F401
 from fairseq_neupronet.criterions.neupronet import NeuProNetCriterionConfig
@@ -37,10 +38,6 @@ def plain(dataclass) -> dict:
     return values
 
 
-def recipes(stage: str) -> list[Path]:
-    return sorted(path for path in (ROOT / "configs" / stage).glob("*.yaml") if path.stem != "options")
-
-
 @pytest.mark.parametrize("stage", DATACLASSES)
 def test_options_name_every_field_with_its_default(stage):
     options = yaml.safe_load((ROOT / "configs" / stage / "options.yaml").read_text(encoding="utf-8"))
@@ -50,15 +47,37 @@ def test_options_name_every_field_with_its_default(stage):
         assert written == expected
 
 
-@pytest.mark.parametrize(
-    "path", recipes("finetuning") + recipes("pretraining"), ids=lambda path: f"{path.parent.name}-{path.stem}"
-)
-def test_recipes_name_known_options_only(path):
-    config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    for node, dataclass in DATACLASSES[path.parent.name].items():
+ALL = [(stage, name) for stage in DATACLASSES for name in recipes(stage)]
+
+
+@pytest.mark.parametrize(("stage", "name"), ALL)
+def test_recipes_name_known_options_only(stage, name):
+    config = composed(stage, name)
+    for node, dataclass in DATACLASSES[stage].items():
         OmegaConf.merge(OmegaConf.structured(dataclass()), config[node])
     assert config["common"]["user_dir"] == "fairseq_neupronet"
-    assert not {"wandb_project", "azureml_logging", "aim_repo"} & config["common"].keys()
+    assert config["dataset"]["num_workers"] == 2
+
+
+def leaves(values: dict, prefix: str = "") -> set[str]:
+    return {
+        leaf
+        for key, value in values.items()
+        if key != "defaults"
+        for leaf in (leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else [prefix + key])
+    }
+
+
+@pytest.mark.parametrize(("stage", "name"), ALL)
+def test_what_a_recipe_sets_none_of_its_parts_sets(stage, name):
+    """The parts are composed after the recipe, so theirs would win in silence."""
+    parts, waiting = [], [name]
+    while waiting:
+        one = content(stage, waiting.pop())
+        parts.append(leaves(one))
+        waiting += [part for part in one.get("defaults", []) if part in PARTS and part != "options"]
+    assert len(parts) >= 2
+    assert sum(map(len, parts)) == len(set().union(*parts))
 
 
 @pytest.mark.parametrize(
@@ -71,15 +90,12 @@ def test_recipes_name_known_options_only(path):
     ],
 )
 def test_published_numbers(name, loss_weights, batch, updates, epochs):
-    config = yaml.safe_load((ROOT / "configs" / "finetuning" / f"{name}.yaml").read_text(encoding="utf-8"))
+    config = composed("finetuning", name)
     assert config["criterion"]["loss_weights"] == loss_weights
     assert config["dataset"]["batch_size"] == batch
-    assert config["optimization"] == {
-        "max_update": updates,
-        "max_epoch": epochs,
-        "lr": [1e-4],
-        "sentence_avg": True,
-    }
+    assert {"max_update": updates, "max_epoch": epochs, "lr": [1e-4], "sentence_avg": True}.items() <= config[
+        "optimization"
+    ].items()
     optimizer = config["optimizer"]
     assert (optimizer["adam_betas"], optimizer["adam_eps"], optimizer["weight_decay"]) == ("(0.9,0.98)", 1e-8, 4e-3)
     assert config["lr_scheduler"]["phase_ratio"] == [0.1, 0.6, 0.3]
@@ -88,12 +104,12 @@ def test_published_numbers(name, loss_weights, batch, updates, epochs):
 
 def test_published_numbers_of_icbhi():
     """192 mels, ICBHI score, fixed learning rate; the number of updates is not published."""
-    files = (ROOT / "configs" / stage / "icbhi.yaml" for stage in ("finetuning", "pretraining"))
-    config, pretraining = (yaml.safe_load(file.read_text(encoding="utf-8")) for file in files)
+    config, pretraining = (composed(stage, "icbhi") for stage in ("finetuning", "pretraining"))
     assert config["criterion"]["loss_weights"] == [0.9999, 0.0001]
     assert config["criterion"]["class_weights"] == [3.636, 1.859, 0.886, 0.506]
     assert (config["dataset"]["batch_size"], pretraining["dataset"]["batch_size"]) == (64, 32)
-    assert config["optimization"] == {"max_update": 0, "max_epoch": 400, "lr": [1e-4], "sentence_avg": True}
+    numbers = {"max_update": 0, "max_epoch": 400, "lr": [1e-4], "sentence_avg": True}
+    assert numbers.items() <= config["optimization"].items()
     assert config["lr_scheduler"] == {"_name": "fixed"}
     assert config["checkpoint"]["best_checkpoint_metric"] == "icbhi_score"
     assert config["checkpoint"]["maximize_best_checkpoint_metric"] is True
