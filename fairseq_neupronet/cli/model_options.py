@@ -10,24 +10,25 @@ from fairseq_neupronet.errors import InputError
 def add_model_options(parser: argparse.ArgumentParser, required: bool = True, several: bool = False) -> None:
     """Add ``--path`` and what a checkpoint may lack; ``several`` checkpoints are taken as an ensemble."""
     parser.set_defaults(several=several)
+    many, each = ("; several: an ensemble of them", "; once for all, or once a --path") if several else ("", "")
     parser.add_argument(
         "--path",
         required=required,
         action="append",
         metavar="CKPT",
-        help=f"checkpoint of fine-tuning{'; several: an ensemble of them' if several else ''}",
+        help=f"checkpoint of fine-tuning{many}",
     )
     parser.add_argument(
         "--recipe",
         action="append",
         metavar="NAME",
-        help="feature recipe (a name or a yaml file), where the checkpoint does not hold one",
+        help=f"feature recipe (a name or a yaml file), where the checkpoint does not hold one{each}",
     )
     parser.add_argument(
         "--data",
         action="append",
         metavar="DIR",
-        help="folder that the model was trained on, where the checkpoint does not hold its classes",
+        help=f"folder that the model was trained on, where the checkpoint does not hold its classes{each}",
     )
     parser.add_argument("--user-dir", metavar="DIR", help="package with backbones of your own")
 

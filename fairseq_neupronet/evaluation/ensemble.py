@@ -36,7 +36,7 @@ class EnsembleSession:
         plan: what is asked for.
 
     Attributes:
-        options: the first model's, see :class:`~fairseq_neupronet.evaluation.session.Session`.
+        options: of a model that was trained to shuffle profiles, else of the first one; see :class:`Session`.
         classes: K names in the order of the first model.
         record: what ``metrics.json`` says of the models: their paths, and SHA-256 of the files.
 
@@ -47,16 +47,15 @@ class EnsembleSession:
     def __init__(self, plan: Plan):
         _check_same_clips(list(dict.fromkeys(plan.folders)), plan.subsets)
         self._members: list[Session] = []
-        digests = []
+        self.record = {"checkpoint": [*map(str, plan.paths)], "sha256": []}
         for number, path in enumerate(plan.paths):
             contents = read_contents(path)
-            digests.append(contents.digest)
+            self.record["sha256"].append(contents.digest)
             self._members.append(Session(plan, contents, number))
             # The first model's seed draws for all.
             plan = replace(plan, seed=self._members[0].options.protocol_seed)
-        first = self._members[0]
-        self.options, self.classes = first.options, first.classes
-        self.record = {"checkpoint": [*map(str, plan.paths)], "sha256": digests}
+        shuffling = (each.options for each in self._members if each.options.shuffle_profiles is not None)
+        self.options, self.classes = next(shuffling, self._members[0].options), self._members[0].classes
         self._orders = class_orders(plan.paths, [member.classes for member in self._members])
         common_limits(plan.paths, [_limits(member) for member in self._members])
 
@@ -88,16 +87,12 @@ class EnsembleSession:
             InputError: the models leave out different clips as too short.
         """
         found = [member.evaluate(protocol)[0] for member in self._members]
-        rows = [
-            member.dataset.rows[evaluation.index.numpy()]
-            for member, evaluation in zip(self._members, found, strict=True)
-        ]
-        for member, of_member in zip(self._members, rows, strict=True):
-            if not np.array_equal(of_member, rows[0]):
+        rows = [member.dataset.rows[each.index.numpy()] for member, each in zip(self._members, found, strict=True)]
+        for path, of_model in zip(self.record["checkpoint"], rows, strict=True):
+            if not np.array_equal(of_model, rows[0]):
                 raise InputError(
-                    f"{self._path(member)}: labels {len(of_member)} clips of {member.dataset.subset}, "
-                    f"{self._path(self._members[0])} {len(rows[0])} (task.min_sample_size); an ensemble takes models "
-                    "that label the same clips"
+                    f"{path}: labels {len(of_model)} clips of {self.dataset.subset}, {self.record['checkpoint'][0]} "
+                    f"{len(rows[0])} (task.min_sample_size); an ensemble takes models that label the same clips"
                 )
         grouped, target, normal = found[self._grouped], found[0].target, found[0].normal
         logits = average([evaluation.logits for evaluation in found], self._orders)
@@ -107,10 +102,6 @@ class EnsembleSession:
     def clip_groups(self) -> Grouping:
         """See :meth:`Session.clip_groups`."""
         return self._members[self._grouped].clip_groups()
-
-    @staticmethod
-    def _path(member: Session) -> str:
-        return member.record["checkpoint"]
 
 
 def _limits(member: Session) -> tuple[float, float] | None:
