@@ -16,8 +16,9 @@ _EPILOG = """\
 ensembles
   With several --path the log-probabilities of these models are averaged: a clip's probabilities are the softmax of the
   mean. They must have the same classes (matched by name, in the first model's order) and the same window in seconds;
-  each keeps its own features and its own use of groups. Models of different features need one --data each, with the same clips, labels and profiles. The seed is the
-  first model's unless --seed says otherwise, so that all models share each draw; losses are one model's, and left out.
+  each keeps its own features and its own use of groups. Models of different features need one --data each, with the
+  same clips, labels and profiles. The seed is the first model's unless --seed says otherwise, so that all models share
+  each draw; losses are one model's, and left out.
 protocols
   single    each clip alone
   batch     the clips of its profile that happen to be in its batch
