@@ -7,7 +7,10 @@ __version__ = "0.1.0"
 
 
 def load(path, **options):
-    """A trained model from its checkpoint; see :func:`fairseq_neupronet.inference.model.load`."""
+    """A trained model from its checkpoint, an ensemble from a list of checkpoints.
+
+    See :func:`fairseq_neupronet.inference.model.load`.
+    """
     from fairseq_neupronet.inference.model import load
 
     return load(path, **options)

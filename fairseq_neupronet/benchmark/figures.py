@@ -10,7 +10,7 @@ import numpy as np
 
 from fairseq_neupronet.benchmark.source import Source, group_size
 from fairseq_neupronet.benchmark.statistics import bootstrap_interval
-from fairseq_neupronet.evaluation.confusion import draw_confusion
+from fairseq_neupronet.evaluation.metrics import draw_confusion
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402

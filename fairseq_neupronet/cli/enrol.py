@@ -9,7 +9,7 @@ from fairseq_neupronet.errors import InputError
 _DESCRIPTION = """\
 Enrol a profile (a speaker, a patient, a machine) from a few recordings of it, for neupronet predict --profile. The bank
 keeps embeddings only: neither sound nor file names. Recordings of a profile that is there already are added to it. The
-bank belongs to the model that made it.
+bank belongs to the model that made it, or to the models, in their order, where several --path are given.
 """
 
 
@@ -19,7 +19,7 @@ def add_parser(subparsers) -> None:
     parser.add_argument("files", nargs="*", metavar="FILE", help="recordings of the profile")
     parser.add_argument("--bank", required=True, metavar="FILE", help="profile bank (.npz); made where it is missing")
     parser.add_argument("--profile", metavar="NAME", help="the profile that the recordings are of")
-    add_model_options(parser, required=False)
+    add_model_options(parser, required=False, several=True)
     parser.add_argument("--profiles", metavar="TABLE", help="enrol the files of a CSV with columns path, profile")
     parser.add_argument("--forget", nargs="+", metavar="NAME", help="remove profiles and write the file anew")
     parser.add_argument("--list", action="store_true", help="print the profiles and how many clips each has")

@@ -13,6 +13,12 @@ clips of each class, so that groups keep their composition and lose their sound 
 figures are those of fairseq-validate.
 """
 _EPILOG = """\
+ensembles
+  With several --path the log-probabilities of these models are averaged: a clip's probabilities are the softmax of the
+  mean. They must have the same classes (matched by name, in the first model's order) and the same window in seconds;
+  each keeps its own features and its own use of groups. Models of different features need one --data each, with the
+  same clips, labels and profiles. The seed is the first model's unless --seed says otherwise, so that all models share
+  each draw; losses are one model's, and left out.
 protocols
   single    each clip alone
   batch     the clips of its profile that happen to be in its batch
@@ -41,8 +47,20 @@ def add_parser(subparsers) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--path", required=True, metavar="CKPT", help="checkpoint of fine-tuning")
-    parser.add_argument("--data", required=True, metavar="DIR", help="prepared folder")
+    parser.add_argument(
+        "--path",
+        required=True,
+        action="append",
+        metavar="CKPT",
+        help="checkpoint of fine-tuning; several: an ensemble of them",
+    )
+    parser.add_argument(
+        "--data",
+        required=True,
+        action="append",
+        metavar="DIR",
+        help="prepared folder; of an ensemble one for all models, or one a model in the order of --path",
+    )
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write")
     parser.add_argument("--subset", default="test", metavar="NAMES", help="comma-separated (default: %(default)s)")
     parser.add_argument(

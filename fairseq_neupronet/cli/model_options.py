@@ -4,19 +4,31 @@ import argparse
 import contextlib
 import warnings
 
+from fairseq_neupronet.errors import InputError
 
-def add_model_options(parser: argparse.ArgumentParser, required: bool = True) -> None:
-    """Add ``--path`` and what a checkpoint may lack."""
-    parser.add_argument("--path", required=required, metavar="CKPT", help="checkpoint of fine-tuning")
+
+def add_model_options(parser: argparse.ArgumentParser, required: bool = True, several: bool = False) -> None:
+    """Add ``--path`` and what a checkpoint may lack; ``several`` checkpoints are taken as an ensemble."""
+    parser.set_defaults(several=several)
+    many, each = ("; several: an ensemble of them", "; once for all, or once a --path") if several else ("", "")
+    parser.add_argument(
+        "--path",
+        required=required,
+        action="append",
+        metavar="CKPT",
+        help=f"checkpoint of fine-tuning{many}",
+    )
     parser.add_argument(
         "--recipe",
+        action="append",
         metavar="NAME",
-        help="feature recipe (a name or a yaml file), where the checkpoint does not hold one",
+        help=f"feature recipe (a name or a yaml file), where the checkpoint does not hold one{each}",
     )
     parser.add_argument(
         "--data",
+        action="append",
         metavar="DIR",
-        help="folder that the model was trained on, where the checkpoint does not hold its classes",
+        help=f"folder that the model was trained on, where the checkpoint does not hold its classes{each}",
     )
     parser.add_argument("--user-dir", metavar="DIR", help="package with backbones of your own")
 
@@ -35,12 +47,21 @@ def add_window_options(parser: argparse.ArgumentParser) -> None:
 
 
 def load_model(arguments: argparse.Namespace):
-    """The :class:`~fairseq_neupronet.inference.model.TrainedModel` that the options name."""
+    """The model that the options name, a :class:`~fairseq_neupronet.inference.classifier.Classifier`.
+
+    Raises:
+        InputError: a model that cannot be used, or several for a command that takes one.
+    """
     from fairseq_neupronet.inference.checkpoint import import_user_dir
     from fairseq_neupronet.inference.model import load
 
     if arguments.user_dir:
         import_user_dir(arguments.user_dir)
+    if len(arguments.path) > 1 and not arguments.several:
+        raise InputError(
+            f"--path is given {len(arguments.path)} times: this command takes one model; an ensemble of several works "
+            "with neupronet evaluate, predict and enrol"
+        )
     return load(arguments.path, recipe=arguments.recipe, data=arguments.data)
 
 

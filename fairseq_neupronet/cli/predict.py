@@ -10,7 +10,8 @@ from fairseq_neupronet.errors import InputError
 _DESCRIPTION = """\
 Label audio files by a trained model: any format that libsndfile reads (wav, flac, ogg, mp3 …), any rate, any number of
 channels, any length. A file longer than the model takes at once is cut into windows, each labelled with its times. A
-file that cannot be read is named at the end, and the exit code is then 1; the others are labelled.
+file that cannot be read is named at the end, and the exit code is then 1; the others are labelled. With several --path
+the log-probabilities of these models are averaged; they must have the same classes and the same window in seconds.
 """
 _EPILOG = """\
 profiles
@@ -34,7 +35,7 @@ def add_parser(subparsers) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("files", nargs="*", metavar="FILE", help="audio files, folders, or patterns such as '**/*.wav'")
-    add_model_options(parser)
+    add_model_options(parser, several=True)
     add_profile_options(parser)
     add_window_options(parser)
     parser.add_argument("--top", type=int, default=3, metavar="N", help="classes to tell (default: %(default)s)")

@@ -26,7 +26,7 @@ class Retired:
     training_only: bool = False
 
 
-_TWO_MODELS = "train two models and average their probabilities"
+_TWO_MODELS = "train two models and evaluate them together: --path A.pt --path B.pt"
 # By section and name, as on the command line. Where several are set the first one is named.
 RETIRED = {
     "task.mixup_partners": Retired(

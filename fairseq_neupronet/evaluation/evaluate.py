@@ -9,6 +9,7 @@ import torch
 
 from fairseq_neupronet.data.packed import ClipNames
 from fairseq_neupronet.evaluation.controls import CONTROLS
+from fairseq_neupronet.evaluation.ensemble import EnsembleSession
 from fairseq_neupronet.evaluation.metrics import classification_metrics
 from fairseq_neupronet.evaluation.outputs import Evaluation
 from fairseq_neupronet.evaluation.plan import RESULTS, Plan
@@ -30,7 +31,7 @@ def evaluate_checkpoint(plan: Plan) -> None:
     Raises:
         InputError: a mistake of the user's; ``results.csv`` is written only where there was none.
     """
-    session = Session(plan)
+    session = Session(plan) if len(plan.paths) == 1 else EnsembleSession(plan)
     plan.out.mkdir(parents=True, exist_ok=True)
     (plan.out / RESULTS).unlink(missing_ok=True)
     rows, table = [], _Table()
@@ -69,17 +70,16 @@ def _control(name: str, alone: Evaluation, groups, evaluation: Evaluation) -> Ev
 class _Writer:
     """Files, rows of ``results.csv`` and lines of the table, of one subset."""
 
-    def __init__(self, plan: Plan, session: Session, subset: str, rows: list, table: "_Table"):
+    def __init__(self, plan: Plan, session: Session | EnsembleSession, subset: str, rows: list, table: "_Table"):
         self._plan, self._session, self._subset, self._rows, self._table = plan, session, subset, rows, table
 
     def write(
         self, protocol: Protocol, control: str | None, evaluation: Evaluation, figures: dict[str, float] | None = None
     ) -> None:
         """One evaluation; ``figures`` holds losses too, where they are the model's."""
-        dataset, classes = self._session.dataset, self._session.prepared.classes
+        session = self._session
         folder = self._plan.out / self._subset / (f"{protocol}+{control}" if control else str(protocol))
-        checkpoint = str(self._plan.path)
-        write_results(folder, evaluation, dataset, classes, str(protocol), checkpoint, control)
+        write_results(folder, evaluation, session.dataset, session.classes, str(protocol), session.record, control)
         figures = dict(figures or evaluation.metrics)
         if evaluation.n_short is not None:
             figures["short_of_enrolment"] = evaluation.n_short
@@ -89,7 +89,7 @@ class _Writer:
             for name, value in figures.items()
         ]
         if evaluation.embeddings:
-            _write_embeddings(folder / "embeddings.npz", dataset, evaluation)
+            _write_embeddings(folder / "embeddings.npz", session.dataset, evaluation)
         self._table.add(self._subset, protocol, control, figures | {"clips": n_clips})
 
 

@@ -1,7 +1,8 @@
 """What ``neupronet evaluate`` is asked for, checked before anything is loaded; torch is not imported."""
 
 import argparse
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,8 +20,8 @@ class Plan:
     """An evaluation.
 
     Attributes:
-        path: the checkpoint.
-        data: the prepared folder.
+        paths: the checkpoint, or those of an ensemble.
+        folders: the prepared folder of each checkpoint.
         out: the folder to write.
         subsets: names of splits, each once.
         protocols: each once.
@@ -34,39 +35,39 @@ class Plan:
         adaptive_batch_norm: ``task.adaptive_batch_norm``; None: the checkpoint's.
     """
 
-    path: Path
-    data: Path
+    paths: tuple[Path, ...]
+    folders: tuple[Path, ...]
     out: Path
     subsets: tuple[str, ...]
     protocols: "tuple[Protocol, ...]"
-    seed: int | None
-    batch_size: int
-    workers: int
-    device: str | None
-    embeddings: bool
-    controls: bool
-    user_dir: str | None
+    seed: int | None = None
+    batch_size: int = 128
+    workers: int = 1
+    device: str | None = None
+    embeddings: bool = False
+    controls: bool = True
+    user_dir: str | None = None
     adaptive_batch_norm: float | None = None
 
     @classmethod
     def of(
         cls,
-        path: str,
-        data: str,
+        path: str | Sequence[str],
+        data: str | Sequence[str],
         out: str,
         subsets: str,
         protocols: str,
-        seed: int | None = None,
-        batch_size: int = 128,
-        workers: int = 1,
-        device: str | None = None,
-        embeddings: bool = False,
-        controls: bool = True,
-        user_dir: str | None = None,
-        adaptive_batch_norm: float | None = None,
         force: bool = False,
+        **options,
     ) -> "Plan":
         """Check the arguments of the command line; names are comma-separated.
+
+        Args:
+            path: the checkpoint, or several.
+            data: the prepared folder, or one a checkpoint.
+            out, subsets, protocols: see the attributes.
+            force: write over an earlier evaluation.
+            options: other attributes.
 
         Raises:
             InputError: naming the option that cannot be used.
@@ -74,37 +75,43 @@ class Plan:
         # It needs numpy, which the command line's help is spared.
         from fairseq_neupronet.profiles.protocols import Protocol
 
+        paths, folders = ([each] if isinstance(each, str) else list(each) for each in (path, data))
+        if len(folders) not in (1, len(paths)):
+            raise InputError(
+                f"--data: {len(folders)} folders for {len(paths)} models; give one for all, or one a model, in the "
+                "order of --path"
+            )
         plan = cls(
-            Path(path),
-            Path(data),
+            tuple(map(Path, paths)),
+            tuple(map(Path, folders * len(paths) if len(folders) == 1 else folders)),
             Path(out),
             _names(subsets, "--subset"),
             tuple(Protocol.parse(name) for name in _names(protocols, "--protocol")),
-            seed,
-            batch_size,
-            workers,
-            device,
-            embeddings,
-            controls,
-            user_dir,
-            adaptive_batch_norm,
+            **options,
         )
-        if not plan.path.is_file():
-            raise InputError(f"--path {path}: no such file; give a checkpoint of fine-tuning")
-        if not plan.data.is_dir():
-            raise InputError(f"--data {data}: no such folder; prepare the data or correct the path")
-        for subset in plan.subsets:
-            if not (plan.data / f"{subset}.tsv").is_file():
-                known = ", ".join(sorted(manifest.stem for manifest in plan.data.glob("*.tsv"))) or "none"
-                raise InputError(f"--subset {subset}: {plan.data} has no {subset}.tsv; its manifests are {known}")
+        plan._check(force)
+        return plan
+
+    def _check(self, force: bool) -> None:
+        for path in self.paths:
+            if not path.is_file():
+                raise InputError(f"--path {path}: no such file; give a checkpoint of fine-tuning")
+        for folder in self.folders:
+            if not folder.is_dir():
+                raise InputError(f"--data {folder}: no such folder; prepare the data or correct the path")
+        for folder, subset in itertools.product(dict.fromkeys(self.folders), self.subsets):
+            if not (folder / f"{subset}.tsv").is_file():
+                known = ", ".join(sorted(manifest.stem for manifest in folder.glob("*.tsv"))) or "none"
+                raise InputError(f"--subset {subset}: {folder} has no {subset}.tsv; its manifests are {known}")
             if subset.startswith("train"):
                 raise InputError(f"--subset {subset}: fairseq trains on a split of such a name; evaluate another one")
-        _check_numbers(seed, batch_size, workers)
-        if plan.out.exists() and not plan.out.is_dir():
-            raise InputError(f"--out {out}: is a file; name a folder")
-        if (plan.out / RESULTS).exists() and not force:
-            raise InputError(f"{plan.out / RESULTS}: is there already; give another --out, or --force to write over it")
-        return plan
+        if self.embeddings and len(self.paths) > 1:
+            raise InputError("--embeddings: an ensemble has none of its own; evaluate its models one at a time")
+        _check_numbers(self.seed, self.batch_size, self.workers)
+        if self.out.exists() and not self.out.is_dir():
+            raise InputError(f"--out {self.out}: is a file; name a folder")
+        if (self.out / RESULTS).exists() and not force:
+            raise InputError(f"{self.out / RESULTS}: is there already; give another --out, or --force to write over it")
 
 
 def _names(text: str, option: str) -> tuple[str, ...]:

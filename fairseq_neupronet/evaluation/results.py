@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 from fairseq_neupronet.data.packed import ClipNames
@@ -16,7 +17,7 @@ def write_results(
     dataset,
     classes: list[str],
     protocol: str,
-    checkpoint: str | None,
+    made_by: Mapping,
     control: str | None = None,
 ) -> None:
     """Write both files, clips in manifest order; ``confusion`` has a row per target, a column per prediction.
@@ -27,7 +28,7 @@ def write_results(
         dataset: a :class:`~fairseq_neupronet.data.dataset.SpectrogramDataset`.
         classes: K names in index order.
         protocol: the protocol of the figures.
-        checkpoint: the checkpoint's path.
+        made_by: what is to be said of the model, its ``checkpoint`` at least.
         control: what stands in for the model, see :mod:`~fairseq_neupronet.evaluation.controls`.
 
     Raises:
@@ -53,7 +54,7 @@ def write_results(
             )
     defined = {name: None if math.isnan(value) else value for name, value in evaluation.metrics.items()}
     summary = {
-        "checkpoint": checkpoint,
+        **made_by,
         "subset": dataset.subset,
         "protocol": protocol,
         **({} if control is None else {"control": control}),

@@ -36,31 +36,35 @@ class Session:
 
     Args:
         plan: what is asked for.
-        contents: of the plan's checkpoint, where it has been read already.
+        contents: of the checkpoint, where it has been read already.
+        number: of the plan's checkpoints and folders, from 0.
 
     Attributes:
-        prepared: the plan's data.
+        prepared: the data.
         options: the fields of :class:`~fairseq_neupronet.config.data.FinetuningOptions`.
+        record: what ``metrics.json`` says of the model.
+        dataset: of the last evaluation.
 
     Raises:
         InputError: another kind of checkpoint, data that does not fit it, or a device that is not there.
     """
 
-    def __init__(self, plan: Plan, contents: Contents | None = None):
+    def __init__(self, plan: Plan, contents: Contents | None = None, number: int = 0):
         if plan.user_dir is not None:
             import_user_dir(plan.user_dir)
         self._plan, self._device = plan, _device(plan.device)
-        contents = contents or read_contents(plan.path)
+        contents = contents or read_contents(plan.paths[number])
         if contents.is_extractor:
             task = contents.config["task"].get("_name")
-            raise InputError(f"--path {plan.path}: is a checkpoint of {task}; give one of fine-tuning")
+            raise InputError(f"--path {contents.path}: is a checkpoint of {task}; give one of fine-tuning")
         changed = {"protocol_seed": plan.seed, "adaptive_batch_norm": plan.adaptive_batch_norm}
         changed = {name: value for name, value in changed.items() if value is not None}
         self.options = namespace(contents.config["task"] | changed)
         check_evaluation_options(self.options)
-        self.prepared = PreparedFolder(plan.data, self.options, labelled=True)
+        self.prepared = PreparedFolder(plan.folders[number], self.options, labelled=True)
         if contents.data:
             self.prepared.restore(contents.data)
+        self.record = {"checkpoint": str(contents.path)}
         self._network = self._load_network(contents)
         options, n_classes = namespace(contents.config["criterion"]), len(self.prepared.classes)
         self._loss = NeuProNetLoss(options, n_classes, self.options.profiling).eval()
@@ -75,6 +79,11 @@ class Session:
         if contents.updates is not None:
             network.set_num_updates(contents.updates)
         return network.eval().requires_grad_(False).to(self._device)
+
+    @property
+    def classes(self) -> list[str]:
+        """K names, in the order of the probabilities."""
+        return self.prepared.classes
 
     @property
     def uses_profiles(self) -> bool:

@@ -74,7 +74,7 @@ def export(model: TrainedModel, path: str | Path, form: str, features_inside: bo
 def describe(model: TrainedModel, graph: Graph, digest: str) -> dict:
     """What a user of the file has to know, in plain containers; it is stored in the file."""
     recipe = model.features
-    windows = choose_windows(model.checkpoint, None, None)
+    windows = choose_windows(model.checkpoint)
     return {
         "classes": model.classes,
         "inputs": graph.input_names,
@@ -102,7 +102,7 @@ def _require_onnx() -> None:
 def _probes(model: TrainedModel, graph: Graph) -> list[tuple[Tensor, ...]]:
     """Inputs of several batch sizes, lengths and groups; the first is the one that the graph is traced with."""
     generator = torch.Generator().manual_seed(1)
-    window = choose_windows(model.checkpoint, None, None).length
+    window = choose_windows(model.checkpoint).length
     shapes = [(3, 1.0, 4), (1, 1.0, 0), (5, 0.6, 1), (2, 0.8, 7)]
     probes = []
     for n_clips, share, n_enrolled in shapes:

@@ -1,7 +1,8 @@
 """Sound that a user names, read and cut into the clips that a model receives. Letters: M mel bands, F frames."""
 
 import glob
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,14 +18,12 @@ from fairseq_neupronet.data.spectrogram import crop, normalize
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.files import read_metadata
 from fairseq_neupronet.inference.checkpoint import Checkpoint
-from fairseq_neupronet.inference.results import Clip, Finished, Unreadable, fill
-from fairseq_neupronet.networks.in_groups import InGroups
-from fairseq_neupronet.profiles.enrolment import path_keys
-from fairseq_neupronet.profiles.profile import Profile
+from fairseq_neupronet.inference.results import Clip, Finished, Unreadable
 
 Sound = str | Path | np.ndarray | Tensor
 
 _WINDOW_WITHOUT_DATA = 10.0  # seconds, where a checkpoint does not know how long its training clips were
+_HAIR = 1e-6  # samples
 # libsndfile's own formats, and the usual other endings of them; raw samples say nothing of themselves.
 _SUFFIXES = {f".{name.lower()}" for name in soundfile.available_formats() if name != "RAW"} | {
     ".aif",
@@ -79,11 +78,13 @@ class Windows:
     """How a long file is cut.
 
     Attributes:
+        rate: samples a second.
         length: samples of a window.
         hop: samples from one window to the next.
         longest: samples of a file that stays whole.
     """
 
+    rate: int
     length: int
     hop: int
     longest: int
@@ -112,44 +113,51 @@ class Windows:
             yield total - self.length, waiting[-self.length :]
 
 
-def choose_windows(checkpoint: Checkpoint, window: float | None, hop: float | None) -> Windows:
+def choose_windows(
+    checkpoint: Checkpoint,
+    window: float | None = None,
+    hop: float | None = None,
+    limits: tuple[float, float] | None = None,
+) -> Windows:
     """The windows of a model: as long as its longest training clip, one after the other, unless told otherwise.
 
     Args:
         checkpoint: the model.
         window: seconds of a window; None for the model's own.
         hop: seconds from one window to the next; None for the window's length.
+        limits: seconds of a window and of a sound that stays whole, in place of the model's own.
 
     Raises:
         InputError: a length or hop that is not positive, or longer than the model takes at once.
     """
-    recipe, most = checkpoint.recipe, checkpoint.most_frames
-    length = longest = round(_WINDOW_WITHOUT_DATA * recipe.sample_rate)
-    if most is not None:
-        length, longest = _samples(recipe, most)
+    rate = checkpoint.recipe.sample_rate
+    limits = limits or own_limits(checkpoint.recipe, checkpoint.most_frames) or (_WINDOW_WITHOUT_DATA,) * 2
+    # A limit that is a whole number of samples may come a hair beside it.
+    length, longest = math.ceil(limits[0] * rate - _HAIR), math.floor(limits[1] * rate + _HAIR)
     if window is not None:
-        wanted = round(window * recipe.sample_rate)
+        wanted = round(window * rate)
         if wanted < 1 or wanted > longest:
             raise InputError(
-                f"window {window:g}: give seconds above 0 and at most {longest / recipe.sample_rate:.2f}, "
+                f"window {window:g}: give seconds above 0 and at most {longest / rate:.2f}, "
                 "which is what the model takes at once"
             )
         length = longest = wanted
-    step = length if hop is None else round(hop * recipe.sample_rate)
+    step = length if hop is None else round(hop * rate)
     if not 1 <= step <= length:
-        raise InputError(
-            f"hop {hop:g}: give seconds above 0 and at most the window's {length / recipe.sample_rate:.2f}"
-        )
-    return Windows(length, step, longest)
+        raise InputError(f"hop {hop:g}: give seconds above 0 and at most the window's {length / rate:.2f}")
+    return Windows(rate, length, step, longest)
 
 
-def _samples(recipe: FeatureRecipe, n_frames: int) -> tuple[int, int]:
-    """Least and most samples of a clip that has so many frames."""
+def own_limits(recipe: FeatureRecipe, n_frames: int | None) -> tuple[float, float] | None:
+    """Least and most seconds of a clip that has so many frames; None where their number is not known."""
+    if n_frames is None:
+        return None
     if recipe.kind == "mel_db":
         least = max(1, (n_frames - 1) * recipe.hop_length)
     else:
         least = int(recipe.sample_rate * recipe.frame_length_ms * 0.001) + (n_frames - 1) * recipe.hop_length
-    return least, (least + recipe.hop_length - 1 if n_frames > 1 else max(least, recipe.hop_length - 1))
+    most = least + recipe.hop_length - 1 if n_frames > 1 else max(least, recipe.hop_length - 1)
+    return least / recipe.sample_rate, most / recipe.sample_rate
 
 
 def spectrogram_of(checkpoint: Checkpoint, waveform: Tensor) -> np.ndarray:
@@ -169,19 +177,18 @@ def name_of(sound: Sound, number: int) -> str:
     return str(sound) if isinstance(sound, str | Path) else f"array {number}"
 
 
-def stream_sound(checkpoint: Checkpoint, sound: Sound, number: int, array_rate: int | None) -> Iterator[Tensor]:
-    """The waveform of an input at the recipe's rate, in blocks (samples,).
+def stream_sound(rate: int, sound: Sound, number: int, array_rate: int | None) -> Iterator[Tensor]:
+    """The waveform of an input, in blocks (samples,).
 
     Args:
-        checkpoint: has the recipe.
+        rate: of the waveform, in Hz.
         sound: the input.
         number: its number among the inputs.
-        array_rate: of an array, in Hz; None where it has the recipe's.
+        array_rate: of an array, in Hz; None where it has the waveform's.
 
     Raises:
         InputError: it cannot be read.
     """
-    rate = checkpoint.recipe.sample_rate
     if isinstance(sound, str | Path):
         return stream_audio(sound, rate)
     return stream_array(np.asarray(sound), array_rate or rate, rate, name_of(sound, number))
@@ -194,13 +201,23 @@ def make_clip(checkpoint: Checkpoint, source: int, place: int, waveform: Tensor)
 
 
 def read_clips(
-    checkpoint: Checkpoint, sounds: Sequence[Sound], windows: Windows, array_rate: int | None
+    checkpoint: Checkpoint, sounds: Sequence[Sound], windows: Sequence[Windows], array_rate: int | None
 ) -> Iterator[Clip | Finished]:
-    """Cut every input into clips; after those of an input comes its :class:`Finished`."""
+    """Cut every input into clips; after those of an input comes its :class:`Finished`.
+
+    Args:
+        checkpoint: the model.
+        sounds: the inputs.
+        windows: the model's, then those at the sample rates of other models. A last window that exists at some rates
+            only, where an input ends within a sample of another window's end, is left out at all.
+        array_rate: of arrays, in Hz; None where they have the recipe's.
+    """
+    array_rate = array_rate or checkpoint.recipe.sample_rate
     for number, sound in enumerate(sounds):
         name = name_of(sound, number)
         try:
-            for place, waveform in windows.cut(stream_sound(checkpoint, sound, number, array_rate)):
+            cuts = (each.cut(stream_sound(each.rate, sound, number, array_rate)) for each in windows)
+            for (place, waveform), *_ in zip(*cuts, strict=False):
                 yield make_clip(checkpoint, number, place, waveform)
         except InputError as error:
             yield Finished(number, Unreadable(name, str(error)))
@@ -209,91 +226,3 @@ def read_clips(
             yield Finished(number, Unreadable(name, f"{name}: cannot be read ({reason}); restore the file"))
         else:
             yield Finished(number)
-
-
-def in_batches(
-    events: Iterable[Clip | Finished], size: int, compute: Callable[[list[Clip]], None]
-) -> Iterator[Clip | Finished]:
-    """Pass events on in their order, once ``compute`` has been given their clips, ``size`` at a time."""
-    waiting: list[Clip | Finished] = []
-    clips: list[Clip] = []
-    for event in events:
-        waiting.append(event)
-        if isinstance(event, Clip):
-            clips.append(event)
-        if len(clips) == size:
-            compute(clips)
-            yield from waiting
-            waiting, clips = [], []
-    if clips:
-        compute(clips)
-    yield from waiting
-
-
-def classify_each(
-    in_groups: InGroups, events: Iterable[Clip | Finished], profiles: Sequence[Profile | None], batch_size: int
-) -> Iterator[Clip | Finished]:
-    """Classify clips as they come, each in the group of what is remembered; ``profiles`` are those of the inputs."""
-
-    def classify(clips: list[Clip]) -> None:
-        fill(clips, in_groups.classify([clip.spectrogram for clip in clips], [profiles[clip.source] for clip in clips]))
-
-    return in_batches(events, batch_size, classify)
-
-
-def remember(in_groups: InGroups, events: Iterable[Clip | Finished], name: str) -> Profile:
-    """What is remembered of the clips of all inputs, which are of the profile of a name.
-
-    Raises:
-        InputError: there is no input, or one cannot be read.
-    """
-    passed: list[Clip | Finished] = []
-    gathered = in_groups.gather(spectrograms(events, passed))
-    for event in passed:
-        if isinstance(event, Finished) and event.failure:
-            raise InputError(event.failure.sentence)
-    if not gathered:
-        raise InputError(f"profile {name!r}: no sound is given; enrol one clip at least")
-    return in_groups.remember(gathered)
-
-
-def spectrograms(events: Iterable[Clip | Finished], passed: list[Clip | Finished]) -> Iterator[np.ndarray]:
-    """The spectrograms of clips as they come, which the clips let go of; ``passed`` takes all events."""
-    for event in events:
-        passed.append(event)
-        if isinstance(event, Clip):
-            yield event.spectrogram
-            event.spectrogram = None
-
-
-def classify_together(
-    in_groups: InGroups,
-    events: Iterable[Clip | Finished],
-    names: Sequence[str | None],
-    paths: Sequence[str],
-    batch_size: int,
-) -> list[Clip | Finished]:
-    """Classify clips once all have come, each in the group of all clips of its input's name.
-
-    Args:
-        in_groups: the model.
-        events: of :func:`read_clips`.
-        names: of the inputs' profiles; None makes each of an input's clips a group of its own.
-        paths: of the inputs.
-        batch_size: clips that are computed at a time.
-
-    Returns:
-        The events but for clips of an input that failed, which join no group.
-    """
-    passed: list[Clip | Finished] = []
-    gathered = in_groups.gather(spectrograms(events, passed), batch_size)
-    failed = {event.source for event in passed if isinstance(event, Finished) and event.failure}
-    clips = [event for event in passed if isinstance(event, Clip)]
-    gathered = [each for clip, each in zip(clips, gathered, strict=True) if clip.source not in failed]
-    clips = [clip for clip in clips if clip.source not in failed]
-    if clips:
-        numbers: dict = {}
-        named = [place if names[clip.source] is None else names[clip.source] for place, clip in enumerate(clips)]
-        codes = np.array([numbers.setdefault(name, len(numbers)) for name in named])
-        fill(clips, in_groups.together(gathered, codes, lambda: path_keys([paths[clip.source] for clip in clips])))
-    return [event for event in passed if isinstance(event, Finished) or event.source not in failed]

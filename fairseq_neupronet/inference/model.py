@@ -2,65 +2,72 @@
 
 import copy
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
 
 from fairseq_neupronet.audio.recipe import FeatureRecipe
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.inference import clips, results
-from fairseq_neupronet.inference.checkpoint import in_groups, load_network, read_checkpoint
-from fairseq_neupronet.inference.clips import Sound, choose_windows, name_of, read_clips
+from fairseq_neupronet.inference.checkpoint import Checkpoint, in_groups, load_network, read_checkpoint
+from fairseq_neupronet.inference.classifier import Classifier, Profiles, Request
+from fairseq_neupronet.inference.clips import Sound, choose_windows, name_of
 from fairseq_neupronet.inference.picture import Inspection
 from fairseq_neupronet.inference.results import Clip, Embeddings, Finished, Prediction, Unreadable
-from fairseq_neupronet.networks.in_groups import BATCH, attention
-from fairseq_neupronet.profiles.bank import Bank
+from fairseq_neupronet.networks.in_groups import InGroups, attention
+from fairseq_neupronet.profiles.enrolment import path_keys
 from fairseq_neupronet.profiles.profile import Profile
 
-Profiles = str | Sequence[str | None] | None
 
-
-def load(path: str | Path, *, recipe=None, data: str | Path | None = None) -> "TrainedModel":
-    """Load a trained model for use.
+def load(path: str | Path | Sequence[str | Path], *, recipe=None, data=None) -> Classifier:
+    """Load a trained model for use, or several as one.
 
     Args:
-        path: a checkpoint of fine-tuning, such as ``checkpoint_best.pt``.
-        recipe: the feature recipe (name, yaml file or :class:`FeatureRecipe`), where the checkpoint has none.
-        data: the folder it was trained on, for a converted checkpoint that does not know its classes.
+        path: a checkpoint of fine-tuning, such as ``checkpoint_best.pt``; a list of several makes an
+            :class:`~fairseq_neupronet.inference.ensemble.Ensemble` of them.
+        recipe: the feature recipe (name, yaml file or :class:`FeatureRecipe`), where the checkpoint has none. Of
+            several models one for all, or a list with one a model, None where its checkpoint has one.
+        data: the folder it was trained on, for a converted checkpoint that does not know its classes. Of several
+            models as ``recipe``.
 
     Raises:
-        InputError: a checkpoint that cannot be used; see :func:`~fairseq_neupronet.inference.checkpoint.
-            read_checkpoint`.
+        InputError: a checkpoint that cannot be used, see :func:`~fairseq_neupronet.inference.checkpoint.
+            read_checkpoint`; or models that do not go together.
     """
-    return TrainedModel(path, recipe=recipe, data=data)
+    from fairseq_neupronet.inference.ensemble import Ensemble, one_a_model
+
+    paths = [path] if isinstance(path, str | Path) else list(path)
+    recipes, folders = one_a_model("recipe", recipe, len(paths)), one_a_model("data", data, len(paths))
+    models = [
+        TrainedModel(each, recipe=recipe, data=folder)
+        for each, recipe, folder in zip(paths, recipes, folders, strict=True)
+    ]
+    return models[0] if len(models) == 1 else Ensemble(models)
 
 
-class TrainedModel:
-    """Labels sound, and learns profiles from a few clips each.
-
-    Sound is the path of an audio file (any format that libsndfile reads, any rate, any channels) or an array
-    (samples,) or (samples, channels), full scale ±1. What is longer than the model takes at once is cut into windows.
+class TrainedModel(Classifier):
+    """One trained model in use; see :class:`~fairseq_neupronet.inference.classifier.Classifier`.
 
     Args:
-        path, recipe, data: see :func:`load`.
+        path, recipe, data: see :func:`load`, for one model.
 
     Attributes:
-        bank: the profiles enrolled so far.
+        limits: seconds of a window and of a sound that stays whole, in an ensemble; None: the model's own.
+        alongside: the other models of an ensemble, where their sample rates are others, so that sounds are cut alike.
     """
 
     def __init__(self, path: str | Path, *, recipe=None, data: str | Path | None = None):
         self.checkpoint = read_checkpoint(path, recipe, data)
         self.network = load_network(self.checkpoint)
         self.in_groups = in_groups(self.checkpoint, self.network)
-        self._bank: Bank | None = None
+        self.limits: tuple[float, float] | None = None
+        self.alongside: list[Checkpoint] = []
 
     @property
     def classes(self) -> list[str]:
-        """K names, in the order of the probabilities."""
         return self.checkpoint.classes
 
     @property
@@ -70,12 +77,10 @@ class TrainedModel:
 
     @property
     def uses_profiles(self) -> bool:
-        """Whether a clip's class depends on its group."""
         return self.network.needs.any
 
     @cached_property
     def digest(self) -> str:
-        """What tells this model's embeddings from those of any other."""
         return self.checkpoint.digest()
 
     def in_float32(self) -> "TrainedModel":
@@ -85,58 +90,13 @@ class TrainedModel:
         twin.in_groups = in_groups(twin.checkpoint, self.network)
         return twin
 
-    # ---- profiles ------------------------------------------------------------------------------------------------
+    def nothing(self) -> Profile:
+        return self.in_groups.nothing(self.checkpoint.model.decoder_embed_dim)
 
-    @property
-    def bank(self) -> Bank:
-        self._bank = self._bank or self._empty_bank()
-        return self._bank
-
-    def _empty_bank(self) -> Bank:
-        return Bank(self.digest, self.in_groups.nothing(self.checkpoint.model.decoder_embed_dim))
-
-    def enrol(self, name: str, sounds: Sound | Sequence[Sound], *, sample_rate: int | None = None) -> int:
-        """Add clips to a profile, which begins with them where it is new.
-
-        Only profile embeddings are kept, for models of ``task.profile_normalize`` sums over the frames of each mel
-        band, and for those of ``task.adaptive_batch_norm`` sums over what each batch norm receives. The clips of one
-        call are embedded by themselves: neither clips enrolled before nor those to be labelled sway what is kept.
-
-        Args:
-            name: of the profile.
-            sounds: its clips.
-            sample_rate: of arrays, in Hz; None where they have the recipe's.
-
-        Returns:
-            How many clips (windows of long files) were added.
-
-        Raises:
-            InputError: a model without profiles, a sound that cannot be read (nothing is enrolled then), a bad name.
-        """
-        self.require_profiles("enrolled")
-        events = read_clips(self.checkpoint, _listed(sounds), choose_windows(self.checkpoint, None, None), sample_rate)
-        self.bank.add(name, profile := clips.remember(self.in_groups, events, name))
-        return profile.n_clips
-
-    def forget(self, name: str) -> None:
-        """Remove a profile; save the bank again to remove it from its file. Raises InputError where there is none."""
-        self.bank.forget(name)
-
-    def save_bank(self, path: str | Path) -> None:
-        """Write the enrolled profiles. Raises InputError where the file cannot be written."""
-        self.bank.save(path)
-
-    def load_bank(self, path: str | Path) -> None:
-        """Replace the enrolled profiles by those of a file.
-
-        Raises:
-            InputError: a model without profiles, no bank, a damaged one, or another model's.
-        """
-        self.require_profiles("enrolled")
-        self._bank = Bank.load(path, self._empty_bank())
+    def remember(self, name: str, request: Request) -> Profile:
+        return _remember(self.in_groups, self._read(request), name)
 
     def require_profiles(self, verb: str) -> None:
-        """Raises InputError where the model has no profiles that could be ``verb``, which is the sentence's word."""
         if self.uses_profiles:
             return
         if not self.network.profiling:
@@ -148,60 +108,6 @@ class TrainedModel:
             f"{self.checkpoint.path}: a model of model.grouping=none classifies each clip alone, so that no "
             f"profile can be {verb}; train one of another model.grouping"
         )
-
-    # ---- use -----------------------------------------------------------------------------------------------------
-
-    def predict(self, sounds: Sound | Sequence[Sound], profiles: Profiles = None, **options) -> list[Prediction]:
-        """Label sounds.
-
-        Args:
-            sounds: files or arrays.
-            profiles: the enrolled profile of all sounds, or of each (None: alone).
-            options: see :meth:`stream`.
-
-        Returns:
-            One prediction a sound, in their order.
-
-        Raises:
-            InputError: a sound that cannot be read, a profile that is not enrolled, options that do not go together.
-        """
-        outcomes = []
-        for outcome in self.stream(sounds, profiles, **options):
-            if isinstance(outcome, Unreadable):
-                raise InputError(outcome.sentence)
-            outcomes.append(outcome)
-        return outcomes
-
-    def stream(
-        self,
-        sounds: Sound | Sequence[Sound],
-        profiles: Profiles = None,
-        *,
-        together: bool = False,
-        window: float | None = None,
-        hop: float | None = None,
-        sample_rate: int | None = None,
-        batch_size: int = BATCH,
-    ) -> Iterator[Prediction | Unreadable]:
-        """Label sounds one after another; one that cannot be read does not keep the others from it.
-
-        Args:
-            sounds: files or arrays.
-            profiles: as :meth:`predict`.
-            together: profiles need not be enrolled; the clips of a profile among the sounds are its group (protocol
-                ``full``). All sounds are read before the first result.
-            window: seconds of a window; None for the length of the longest training clip. A sound no longer than that
-                stays whole.
-            hop: seconds from one window to the next; None for the window's length.
-            sample_rate: of arrays, in Hz; None where they have the recipe's.
-            batch_size: windows that are computed at a time; the results do not depend on it.
-
-        Raises:
-            InputError: as :meth:`predict`, but for sounds that cannot be read.
-        """
-        sounds = _listed(sounds)
-        events, names = self._classified(sounds, profiles, together, window, hop, sample_rate, batch_size)
-        return results.gather_predictions(events, _paths(sounds), names, self.classes)
 
     def embed(
         self,
@@ -221,9 +127,8 @@ class TrainedModel:
         Raises:
             InputError: as :meth:`predict`; no sound can be read.
         """
-        sounds = _listed(sounds)
-        events, _ = self._classified(sounds, profiles, **options)
-        return results.gather_embeddings(events, _paths(sounds), failures)
+        request = self._request(sounds, profiles, **options)
+        return results.gather_embeddings(self._classified(request), request.paths, failures)
 
     def inspect(
         self,
@@ -247,9 +152,10 @@ class TrainedModel:
             InputError: as :meth:`predict`, or a sound without so many windows.
         """
         checkpoint, path = self.checkpoint, name_of(sound, 0)
-        (remembered,) = self._remembered(self._names(profile, 1))
-        windows = choose_windows(checkpoint, window, hop).cut(clips.stream_sound(checkpoint, sound, 0, sample_rate))
-        for place, waveform in itertools.islice(windows, max(0, number - 1), max(0, number)):
+        (remembered,) = self._request([sound], profile).remembered
+        windows = choose_windows(checkpoint, window, hop)
+        cut = windows.cut(clips.stream_sound(windows.rate, sound, 0, sample_rate))
+        for place, waveform in itertools.islice(cut, max(0, number - 1), max(0, number)):
             clip = clips.make_clip(checkpoint, 0, place, waveform)
             results.fill([clip], self.in_groups.classify([spectrogram := clip.spectrogram], [remembered]))
             weights = None
@@ -269,31 +175,111 @@ class TrainedModel:
             )
         raise InputError(f"{path}: has no window {number}; give a lower number, from 1 up")
 
-    def _classified(
-        self, sounds, profiles, together=False, window=None, hop=None, sample_rate=None, batch_size=BATCH
-    ) -> tuple[Iterator[Clip | Finished], list[str | None]]:
-        """The classified clips of sounds, and the names of the sounds' profiles."""
-        names = self._names(profiles, len(sounds))
-        events = read_clips(self.checkpoint, sounds, choose_windows(self.checkpoint, window, hop), sample_rate)
-        if together:
-            return iter(clips.classify_together(self.in_groups, events, names, _paths(sounds), batch_size)), names
-        return clips.classify_each(self.in_groups, events, self._remembered(names), batch_size), names
+    def label(self, request: Request) -> Iterator[Prediction | Unreadable]:
+        return results.gather_predictions(self._classified(request), request.paths, request.names, self.classes)
 
-    def _remembered(self, names: list[str | None]) -> list[Profile | None]:
-        return [None if name is None else self.bank[name] for name in names]
+    def _classified(self, request: Request) -> Iterator[Clip | Finished]:
+        """The classified clips of all sounds."""
+        events = self._read(request)
+        if request.remembered is None:
+            paths, size = request.paths, request.batch_size
+            return iter(_classify_together(self.in_groups, events, request.names, paths, size))
+        return _classify_each(self.in_groups, events, request.remembered, request.batch_size)
 
-    def _names(self, profiles: Profiles, n_sounds: int) -> list[str | None]:
-        names = [profiles] * n_sounds if profiles is None or isinstance(profiles, str) else list(profiles)
-        if len(names) != n_sounds:
-            raise InputError(f"{len(names)} profiles for {n_sounds} sounds; give one name a sound, or one for all")
-        if any(name is not None for name in names):
-            self.require_profiles("used")
-        return names
+    def _read(self, request: Request) -> Iterator[Clip | Finished]:
+        """The clips of all sounds."""
+        everyone = (self.checkpoint, *self.alongside)
+        windows = [choose_windows(each, request.window, request.hop, self.limits) for each in everyone]
+        return clips.read_clips(self.checkpoint, request.sounds, windows, request.sample_rate)
 
 
-def _listed(sounds: Sound | Sequence[Sound]) -> list[Sound]:
-    return [sounds] if isinstance(sounds, str | Path | np.ndarray | Tensor) else list(sounds)
+def _in_batches(
+    events: Iterable[Clip | Finished], size: int, compute: Callable[[list[Clip]], None]
+) -> Iterator[Clip | Finished]:
+    """Pass events on in their order, once ``compute`` has been given their clips, ``size`` at a time."""
+    waiting: list[Clip | Finished] = []
+    clips: list[Clip] = []
+    for event in events:
+        waiting.append(event)
+        if isinstance(event, Clip):
+            clips.append(event)
+        if len(clips) == size:
+            compute(clips)
+            yield from waiting
+            waiting, clips = [], []
+    if clips:
+        compute(clips)
+    yield from waiting
 
 
-def _paths(sounds: list[Sound]) -> list[str]:
-    return [name_of(sound, number) for number, sound in enumerate(sounds)]
+def _classify_each(
+    in_groups: InGroups, events: Iterable[Clip | Finished], profiles: Sequence[Profile | None], batch_size: int
+) -> Iterator[Clip | Finished]:
+    """Classify clips as they come, each in the group of what is remembered; ``profiles`` are those of the inputs."""
+
+    def classify(clips: list[Clip]) -> None:
+        results.fill(
+            clips, in_groups.classify([clip.spectrogram for clip in clips], [profiles[clip.source] for clip in clips])
+        )
+
+    return _in_batches(events, batch_size, classify)
+
+
+def _remember(in_groups: InGroups, events: Iterable[Clip | Finished], name: str) -> Profile:
+    """What is remembered of the clips of all inputs, which are of the profile of a name.
+
+    Raises:
+        InputError: there is no input, or one cannot be read.
+    """
+    passed: list[Clip | Finished] = []
+    gathered = in_groups.gather(_spectrograms(events, passed))
+    for event in passed:
+        if isinstance(event, Finished) and event.failure:
+            raise InputError(event.failure.sentence)
+    if not gathered:
+        raise InputError(f"profile {name!r}: no sound is given; enrol one clip at least")
+    return in_groups.remember(gathered)
+
+
+def _spectrograms(events: Iterable[Clip | Finished], passed: list[Clip | Finished]) -> Iterator[np.ndarray]:
+    """The spectrograms of clips as they come, which the clips let go of; ``passed`` takes all events."""
+    for event in events:
+        passed.append(event)
+        if isinstance(event, Clip):
+            yield event.spectrogram
+            event.spectrogram = None
+
+
+def _classify_together(
+    in_groups: InGroups,
+    events: Iterable[Clip | Finished],
+    names: Sequence[str | None],
+    paths: Sequence[str],
+    batch_size: int,
+) -> list[Clip | Finished]:
+    """Classify clips once all have come, each in the group of all clips of its input's name.
+
+    Args:
+        in_groups: the model.
+        events: of :func:`~fairseq_neupronet.inference.clips.read_clips`.
+        names: of the inputs' profiles; None makes each of an input's clips a group of its own.
+        paths: of the inputs.
+        batch_size: clips that are computed at a time.
+
+    Returns:
+        The events but for clips of an input that failed, which join no group.
+    """
+    passed: list[Clip | Finished] = []
+    gathered = in_groups.gather(_spectrograms(events, passed), batch_size)
+    failed = {event.source for event in passed if isinstance(event, Finished) and event.failure}
+    clips = [event for event in passed if isinstance(event, Clip)]
+    gathered = [each for clip, each in zip(clips, gathered, strict=True) if clip.source not in failed]
+    clips = [clip for clip in clips if clip.source not in failed]
+    if clips:
+        numbers: dict = {}
+        named = [place if names[clip.source] is None else names[clip.source] for place, clip in enumerate(clips)]
+        codes = np.array([numbers.setdefault(name, len(numbers)) for name in named])
+        results.fill(
+            clips, in_groups.together(gathered, codes, lambda: path_keys([paths[clip.source] for clip in clips]))
+        )
+    return [event for event in passed if isinstance(event, Finished) or event.source not in failed]

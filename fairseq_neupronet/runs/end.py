@@ -75,8 +75,8 @@ def _measure(config, contents: Contents) -> Measured:
     with _quiet():
         session = Session(
             Plan(
-                path=contents.path,
-                data=Path(task["data"]),
+                paths=(contents.path,),
+                folders=(Path(task["data"]),),
                 out=contents.path.parent,
                 subsets=(subset,),
                 protocols=(),

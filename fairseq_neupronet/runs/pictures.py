@@ -15,8 +15,7 @@ import numpy as np
 
 from fairseq_neupronet.audio.features import band_centres
 from fairseq_neupronet.audio.recipe import FeatureRecipe
-from fairseq_neupronet.evaluation.confusion import draw_confusion
-from fairseq_neupronet.evaluation.metrics import confusion_matrix
+from fairseq_neupronet.evaluation.metrics import confusion_matrix, draw_confusion
 from fairseq_neupronet.evaluation.outputs import Evaluation
 
 logger = logging.getLogger(__name__)

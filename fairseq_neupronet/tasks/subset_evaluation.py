@@ -104,5 +104,6 @@ class SubsetEvaluation:
         # A second subset of the same command must not overwrite the first.
         folder = Path(task.cfg.results_path) / (subset if self._written else "")
         self._written.add(subset)
-        write_results(folder, self._evaluate(numbers), dataset, task.classes, task.cfg.protocol, task.cfg.path)
+        made_by = {"checkpoint": task.cfg.path}
+        write_results(folder, self._evaluate(numbers), dataset, task.classes, task.cfg.protocol, made_by)
         logger.info(f"{subset}: predictions.tsv and metrics.json of protocol {task.cfg.protocol} are in {folder}")

@@ -43,24 +43,10 @@ def trained(place, checkpoint, tmp_path_factory):
 
 
 def evaluate(trained, out, name="both", *options, protocols=PROTOCOLS):
-    return main(
-        [
-            "evaluate",
-            "--path",
-            str(trained / f"{name}.pt"),
-            "--data",
-            str(trained / "data"),
-            "--out",
-            str(out),
-            "--protocol",
-            ",".join(protocols),
-            "--device",
-            "cpu",
-            "--workers",
-            "0",
-            *options,
-        ]
-    )
+    arguments = {"--path": trained / f"{name}.pt", "--data": trained / "data", "--out": out}
+    arguments |= {"--protocol": ",".join(protocols), "--device": "cpu", "--workers": 0}
+    given = [str(part) for option, value in arguments.items() if option not in options for part in (option, value)]
+    return main(["evaluate", *given, *options])
 
 
 @pytest.fixture(scope="module")

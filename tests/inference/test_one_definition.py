@@ -1,6 +1,7 @@
 """predict, neupronet evaluate and fairseq-validate give a clip in its group the same logits, whatever the model."""
 
 import csv
+import itertools
 import json
 from pathlib import Path
 
@@ -17,6 +18,9 @@ import fairseq_neupronet
 from fairseq_neupronet.backbones.registry import Backbone, register_backbone
 from fairseq_neupronet.cli import main
 from fairseq_neupronet.criterions.neupronet import NeuProNetCriterionConfig
+from fairseq_neupronet.evaluation.ensemble import EnsembleSession
+from fairseq_neupronet.evaluation.plan import Plan
+from fairseq_neupronet.profiles.protocols import Protocol
 
 CNN = {"backbone": "two_convolutions"}
 CMVN = {"profile_normalize": True, "profile_normalize_prior": 7.0}
@@ -120,6 +124,61 @@ def test_logits_are_those_of_evaluation_in_float64(sounds, tmp_path, name):
     assert np.ptp(found["single"], axis=0).max() > 1e-3  # clips differ, and so do their groups
     for one, other in (("single", ENROLLED), (ENROLLED, "full"), ("single", "full")):
         assert (np.abs(found[one] - found[other]).max() > 1e-5) == model.uses_profiles
+
+
+def mean_by_hand(each: list[np.ndarray]) -> np.ndarray:
+    """The softmax (N, K) of the mean of log-probabilities, from models' logits (N, K)."""
+    logs = [rows - np.log(np.exp(rows).sum(axis=1, keepdims=True)) for rows in np.asarray(each, np.float64)]
+    odds = np.exp(np.mean(logs, axis=0))
+    return odds / odds.sum(axis=1, keepdims=True)
+
+
+@pytest.fixture(scope="module")
+def other_sounds(tmp_path_factory):
+    """The same sounds, prepared by another recipe: rate, hop and number of mel bands."""
+    return spoken.write_corpus(tmp_path_factory.mktemp("other"), n_mels=24, sample_rate=8000, hop_length=100)
+
+
+@pytest.mark.parametrize(
+    "names", [("cmvn, pooled", "cosine"), ("base", "cosine", "adaptive, cmvn")], ids=["two", "three"]
+)
+def test_an_ensemble_is_the_mean_of_its_models_in_predict_and_in_evaluate(sounds, other_sounds, tmp_path, names):
+    folders = {name: other_sounds if name == "cosine" else sounds for name in names}
+    built = {name: spoken.build(folders[name] / "data", seed=7, **MODELS[name]) for name in names}
+    paths = [complete(spoken.save(tmp_path / f"{name}.pt", *built[name])) for name in names]
+    ensemble = fairseq_neupronet.load(paths)
+    for network in [network for _, network, _ in built.values()] + [model.network for model in ensemble.models]:
+        compute_in_float64(network)
+    sessions = {}
+    for size in (1, 7, 64):
+        data = [str(folders[name] / "data") for name in names]
+        plan = Plan.of([*map(str, paths)], data, str(tmp_path / "out"), "test", "full", batch_size=size, workers=0)
+        sessions[size] = EnsembleSession(plan)
+        sessions[size].begin("test")
+        for member in sessions[size]._members:
+            compute_in_float64(member._network)
+    files, profiles = spoken.files_of_test(sounds), spoken.profiles_of_test(sounds)
+    found = []
+    for protocol in ("single", ENROLLED, "full"):
+        each = [spoken.evaluate(task, network, protocol) for task, network, _ in built.values()]
+        expected = mean_by_hand([np.stack([rows[Path(file).stem] for file in files]) for rows in each])
+        grouping = {"profiles": profiles, "together": True} if protocol == "full" else {}
+        if protocol == ENROLLED:
+            grouping = {"profiles": []}
+            for file, others in zip(files, drawn_for_each(built["cosine"][0], files), strict=True):
+                grouping["profiles"].append(f"for {Path(file).stem}" if others else None)
+                if others:
+                    assert ensemble.enrol(grouping["profiles"][-1], others) == len(others)
+            ensemble.save_bank(tmp_path / "bank.npz")
+            ensemble.load_bank(tmp_path / "bank.npz")
+        for size, session in sessions.items():
+            evaluated = session.evaluate(Protocol.parse(protocol))[0].probabilities.numpy()
+            predicted = ensemble.predict(files, batch_size=size, **grouping)
+            predicted = np.stack([prediction.probabilities for prediction in predicted])
+            for probabilities in (evaluated, predicted):
+                np.testing.assert_allclose(probabilities, expected, rtol=0, atol=1e-6)
+        found.append(expected)
+    assert all(np.abs(one - other).max() > 1e-5 for one, other in itertools.combinations(found, 2))
 
 
 def probabilities_of(rows, names) -> tuple[list[str], np.ndarray]:

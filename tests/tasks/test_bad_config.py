@@ -96,7 +96,10 @@ def test_good_settings_pass(corpus, recipe):
             "mixup_partners=same_profile, which this version no longer has; leave it",
         ),
         ("+task.profiles_per_batch=8", "which this version no longer has; leave it out: profile batches hold as many"),
-        ("+task.two_views=true", "task.two_views=True, which this version no longer has; train two models and average"),
+        (
+            "+task.two_views=true",
+            "task.two_views=True, which this version no longer has; train two models and evaluate them together",
+        ),
     ],
 )
 def test_one_sentence_names_the_option(corpus, capsys, override, said):

@@ -31,7 +31,7 @@ USED = {
     "task.two_views=True": {"task": {"two_views": True}, "model": {"second_backbone": None}},
     "model.second_backbone=resnet18": {"task": {"two_views": False}, "model": {"second_backbone": "resnet18"}},
 }
-SAID = "which this version no longer has; train two models and average their probabilities"
+SAID = "which this version no longer has; train two models and evaluate them together: --path A.pt --path B.pt"
 
 
 @pytest.fixture
