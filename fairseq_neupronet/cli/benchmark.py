@@ -13,8 +13,8 @@ data have changed is run anew. The rows of all finished cells are in DIR/results
 
 KEY=VALUE settings go over the config, as datasets.urbansound8k.data=DATA/fold{fold:02d} or seeds=[1,2,3].
 
-Cells also run as jobs of Hydra's launchers, several at a time here (joblib) or on a Slurm cluster (submitit):
-python -m pydoc fairseq_neupronet.benchmark.hydra_cell
+On several machines, or as a job array of a cluster, start the same command with the same DIR once for each fold, as
+--only fold=$SLURM_ARRAY_TASK_ID; the command without --only collects what they have done.
 """
 
 

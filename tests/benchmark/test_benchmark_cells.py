@@ -32,7 +32,6 @@ from fairseq_neupronet.benchmark.benchmark import Benchmark
 from fairseq_neupronet.benchmark.cell_folder import evaluation_command
 from fairseq_neupronet.benchmark.cells import plan_cells
 from fairseq_neupronet.benchmark.config import read_config
-from fairseq_neupronet.benchmark.hydra_cell import Job, run_job
 from fairseq_neupronet.benchmark.results import COLUMNS, read_rows
 from fairseq_neupronet.benchmark.runner import Progress
 from fairseq_neupronet.benchmark.running_cell import CellLock
@@ -222,12 +221,6 @@ def test_a_cell_that_is_at_work_here_is_not_begun_twice(tmp_path):
         CellLock(tmp_path / "lock").take()
     held.release()
     assert CellLock(tmp_path / "lock").take() is None
-
-
-@pytest.mark.parametrize("cell", ["abc", 2.5, 12])
-def test_a_job_of_no_cell_is_one_sentence(small_config, tmp_path, cell):
-    with pytest.raises(InputError, match=f"cell={cell}: the benchmark has cells 0 to 11"):
-        run_job(Job(str(small_config), str(tmp_path / "out"), cell))
 
 
 def test_a_mistake_in_a_table_is_told_by_its_line(tmp_path):
