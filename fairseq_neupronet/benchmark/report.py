@@ -17,11 +17,9 @@ _CAPTIONS = {
     "standard deviation over cells where there are no predictions.",
     "accuracy_by_enrolment": "How many other clips of the profile a clip is classified with; shaded: 95 % interval of "
     "a bootstrap over profiles.",
-    "gain_by_profile_size": "Profiles grouped by their clips; bars: 95 % interval of a bootstrap over profiles.",
     "confusion": "Sums over folds and seeds.",
     "learning": "A thin line a cell, a thick one their mean.",
     "tsne": "One cell. Above, colours are classes; below, the profiles of most clips.",
-    "attention": "One cell: how much each clip (row) takes from the clips of its profile (columns), ordered by class.",
 }
 _STYLE = """\
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
@@ -92,7 +90,6 @@ def write_report(
         for kind in (".png", ".pdf") if pdf else (".png",):
             with atomic_file(path.with_suffix(kind), "wb") as file:
                 figure.savefig(file, format=kind[1:], dpi=_DPI, bbox_inches="tight")
-        _close(figure)
         caption = next(text for key, text in _CAPTIONS.items() if name.startswith(key))
         shown.append((f"{dataset}: {name.replace('_', ' ')}", caption, path))
     title = f"Benchmark: {', '.join(source.datasets)}"
@@ -133,29 +130,18 @@ def _untested(source: Source) -> str:
     return "; ".join(sentences)
 
 
-def _figures(source: Source) -> list:
+def _figures(source: Source) -> list[tuple]:
+    """Name, data set and figure of all that can be drawn."""
     try:
-        import matplotlib
-        import sklearn  # noqa: F401
+        from fairseq_neupronet.benchmark.figures import draw_all
     except ImportError as error:
         raise InputError(f"the report's figures need {error.name}; pip install 'fairseq-neupronet[report]'") from error
-    from fairseq_neupronet.benchmark.embedding_figures import figures_of_embeddings
-    from fairseq_neupronet.benchmark.figures import FIGURES
-
-    # All are drawn before anything is written, so that many are open at once.
-    matplotlib.rcParams["figure.max_open_warning"] = 0
-    found = []
-    for dataset in source.datasets:
-        drawn = [(name, draw(source, dataset)) for name, draw in FIGURES.items()]
-        drawn += figures_of_embeddings(source, dataset)
-        found += [(name, dataset, figure) for name, figure in drawn if figure is not None]
-    return found
-
-
-def _close(figure) -> None:
-    from matplotlib import pyplot as plt
-
-    plt.close(figure)
+    return [
+        (name, dataset, figure)
+        for dataset in source.datasets
+        for name, figure in draw_all(source, dataset)
+        if figure is not None
+    ]
 
 
 def _settings(source: Source) -> list[tuple[str, str]]:

@@ -8,7 +8,6 @@ from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from fairseq_neupronet.arrays import read_npz
 from fairseq_neupronet.benchmark.by_profile import ProfileCounts, evaluation_folder
@@ -85,7 +84,11 @@ class Source:
         return list(dict.fromkeys(key[1] for key in self.rows if key[0] == dataset and "+" not in key[1]))
 
     def embeddings(self, dataset: str, variant: str) -> "Embeddings | None":
-        """Of the first cell that has any, under the protocol of the largest groups."""
+        """Of the first cell that has any, under the protocol of the largest groups.
+
+        Raises:
+            InputError: a damaged file of them, or none of predictions beside it.
+        """
         for protocol in reversed(self.protocols(dataset)):
             key = (dataset, variant, self.subset(dataset), protocol)
             for fold, seed in self.rows[key].trainings if key in self.rows else ():
@@ -96,14 +99,8 @@ class Source:
                         arrays = read_npz(path)
                     except ValueError as error:
                         raise InputError(f"{path}: is damaged ({error}); run the cell again") from None
-                    arrays.pop("path", None)
-                    return Embeddings(
-                        f"fold {fold}, seed {seed}, {protocol}",
-                        protocol,
-                        _classes(folder / "predictions.tsv"),
-                        arrays,
-                        _config(self._cell(dataset, variant, (fold, seed)) / "config.yaml"),
-                    )
+                    where = f"fold {fold}, seed {seed}, {protocol}"
+                    return Embeddings(where, _classes(folder / "predictions.tsv"), arrays)
         return None
 
     def curves(self, dataset: str, variant: str, columns: Sequence[str]) -> Iterator[dict[str, dict[int, float]]]:
@@ -145,16 +142,6 @@ def _config_text(variant: Path) -> str:
     return ""
 
 
-def _config(path: Path) -> dict:
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except (yaml.YAMLError, ValueError, RecursionError):
-        config = None
-    if not isinstance(config, dict):
-        raise InputError(f"{path}: is no config of a cell, or damaged; run the cell again")
-    return config
-
-
 def _classes(predictions: Path) -> list[str]:
     try:
         header = predictions.read_text(encoding="utf-8").partition("\n")[0]
@@ -169,17 +156,13 @@ class Embeddings:
 
     Attributes:
         where: the cell, in words.
-        protocol: under which they were made.
         classes: K names.
         arrays: ``target`` (N,), ``profile_code`` (N,), and of ``clip``, ``profile``, ``fused`` (N, …) those there are.
-        config: the cell's recipe.
     """
 
     where: str
-    protocol: str
     classes: list[str]
     arrays: dict[str, np.ndarray]
-    config: dict
 
 
 def group_size(protocol: str) -> tuple[int, str]:
