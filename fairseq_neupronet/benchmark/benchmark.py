@@ -154,7 +154,8 @@ def _train_clips(folder: str) -> int:
 def updates_of(cell: Cell) -> tuple[int | None, int | None]:
     """Updates that the schedule has at most, and the clips that it trains on in them (an early stop aside).
 
-    Batches of whole profiles may be smaller than ``dataset.batch_size``; that is not foreseen here.
+    Batches of whole profiles may be smaller than ``dataset.batch_size``, and ``optimization.update_freq`` may differ in
+    the first epochs; that is not foreseen here.
 
     Returns:
         Both; None for what cannot be told where batches are of ``dataset.max_tokens`` instead of so many clips.
@@ -164,35 +165,18 @@ def updates_of(cell: Cell) -> tuple[int | None, int | None]:
     """
     config = composed(cell)
     optimization, batch = config["optimization"], config["dataset"]["batch_size"]
-    most = [int(optimization.get(f"max_{unit}") or 0) or math.inf for unit in ("update", "epoch")]
+    updates, epochs = (int(optimization.get(f"max_{unit}") or 0) or math.inf for unit in ("update", "epoch"))
     if batch is None:
-        return None if most[0] == math.inf else int(most[0]), None
+        return None if updates == math.inf else updates, None
     if int(batch) < 1:
         raise InputError(
             f"{cell.name}: dataset.batch_size={batch} leaves no clip in a batch; give a whole number from 1 up"
         )
-    return _schedule(
-        math.ceil(_train_clips(cell.data) / int(batch)),
-        _train_clips(cell.data),
-        optimization.get("update_freq") or [1],
-        *most,
-    )
-
-
-def _schedule(
-    batches: int, n_clips: int, frequencies: list, most_updates: float, most_epochs: float
-) -> tuple[int, int]:
-    """Updates and clips of epochs of so many batches, of which ``frequencies[epoch]`` make an update."""
-    if most_updates == most_epochs == math.inf:
-        return 0, 0
-    updates, clips, epoch = 0, 0.0, 0
-    while updates < most_updates and epoch < most_epochs:
-        per_epoch = math.ceil(batches / int(frequencies[min(epoch, len(frequencies) - 1)]))
-        # The last frequency is that of all epochs to come.
-        n_epochs = 1 if epoch < len(frequencies) - 1 else most_epochs - epoch
-        done = min(per_epoch * n_epochs, most_updates - updates)
-        updates, clips, epoch = updates + done, clips + done * n_clips / per_epoch, epoch + n_epochs
-    return int(updates), round(clips)
+    n_clips = _train_clips(cell.data)
+    in_an_update = (optimization.get("update_freq") or [1])[-1]
+    per_epoch = math.ceil(math.ceil(n_clips / int(batch)) / int(in_an_update))
+    updates = min(updates, epochs * per_epoch)
+    return (0, 0) if updates == math.inf else (updates, round(updates * n_clips / per_epoch))
 
 
 def hours_of(cells: Sequence[Cell], seconds: dict[str, float]) -> float | None:

@@ -39,21 +39,18 @@ def compared_metric(metrics: Sequence[str]) -> str:
     return metrics[0] if metrics and metrics[0] in _TESTED else _TESTED[0]
 
 
-def summaries(
-    table: Sequence[Row], counts: ProfileCounts, reference: str | None = None, metric: str = _TESTED[0]
-) -> list[Summary]:
+def summaries(table: Sequence[Row], counts: ProfileCounts, reference: str, metric: str = _TESTED[0]) -> list[Summary]:
     """Compare every row with the reference's under the same data set, subset and protocol.
 
     Args:
         table: of :func:`read_table`.
         counts: of its trainings.
-        reference: the variant to compare with; unset: the first.
+        reference: the variant to compare with.
         metric: of the paired test.
 
     Raises:
         InputError: a file of predictions is damaged.
     """
-    reference = reference or (table[0].key[1] if table else None)
     rows = {row.key: row for row in table}
     found = []
     for row in table:
@@ -86,7 +83,7 @@ def write_summary(path: Path, table: Sequence[Row], counts: ProfileCounts) -> No
     """
     lines = []
     for row in table:
-        whole = counts.sums(row) if len(counts.counted(row)) == len(row.trainings) else None
+        whole = counts.sums(row)
         for metric in row.figures:
             interval = ("", "")
             if metric == "accuracy" and whole is not None and len(whole[0]) > 1:

@@ -77,7 +77,7 @@ def _accuracies(source: Source, dataset: str, model: str, protocols: list[str]) 
         row = source.rows.get((dataset, model, source.subset(dataset), protocol))
         if row is not None and "accuracy" in row.figures:
             mean, deviation = row.figures["accuracy"]
-            whole = len(source.counts.counted(row)) == len(row.trainings) and source.counts.sums(row)
+            whole = source.counts.sums(row)
             low, high = bootstrap_interval(*whole) if whole else (np.nan, np.nan)
             if low != low:
                 low, high = mean - np.nan_to_num(deviation), mean + np.nan_to_num(deviation)

@@ -117,7 +117,7 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[dict]) -> None
 
 
 def read_rows(path: Path, columns: set[str]) -> list[dict[str, str]]:
-    """Read a table, which is compressed where its name ends in ``.gz``.
+    """Read a table, which is compressed where its name ends in ``.gz``, and has tabs and no quotes in ``.tsv``.
 
     Args:
         path: the file.
@@ -129,7 +129,8 @@ def read_rows(path: Path, columns: set[str]) -> list[dict[str, str]]:
     require_regular(path, f"a {path.name}")
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
+            form = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if path.suffix == ".tsv" else {}
+            reader = csv.DictReader(file, **form)
             lines, rows = [], []
             for row in reader:
                 lines.append(reader.line_num)

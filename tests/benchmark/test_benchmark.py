@@ -76,8 +76,6 @@ def test_updates_and_clips_of_a_schedule(small_config, tmp_path):
     [
         ("update_freq=[4],optimization.max_update=0,optimization.max_epoch=5", (5, 120)),
         ("update_freq=[4],optimization.max_update=100", (100, 2400)),
-        ("update_freq=[1,2],optimization.max_update=0,optimization.max_epoch=3", (3 + 2 + 2, 72)),
-        ("update_freq=[1,3],optimization.max_update=5", (5, 72)),  # 3, then 1 and 1
     ],
 )
 def test_updates_of_several_batches_are_counted_as_such(small_config, tmp_path, optimization, expected):
