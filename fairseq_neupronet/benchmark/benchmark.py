@@ -77,8 +77,7 @@ class Benchmark:
             ),
         )
         for cell in benchmark.cells:
-            benchmark.settings.digest(cell)
-            updates_of(cell)
+            _ = benchmark.settings.folder(cell).digest, updates_of(cell)
         return benchmark
 
     @property
@@ -106,9 +105,7 @@ class Benchmark:
 
     def _is_current(self, folder: CellFolder) -> bool:
         # The digest asks for the data, which need not be here any more; then what was recorded stands.
-        return folder.results.is_file() and (
-            not has_data(folder.cell.data) or folder.is_finished(self.settings.digest(folder.cell))
-        )
+        return folder.results.is_file() and (not has_data(folder.cell.data) or folder.is_finished())
 
     def plan_lines(self) -> list[str]:
         """The plan as a table: cells, updates, expected hours."""
@@ -116,7 +113,7 @@ class Benchmark:
         seconds = self._measured_seconds()
         number, to_run = 0, []
         for (dataset, variant), cells in _by_row(self.cells).items():
-            left = [cell for cell in cells if not self.settings.folder(cell).is_finished(self.settings.digest(cell))]
+            left = [cell for cell in cells if not self.settings.folder(cell).is_finished()]
             to_run += left
             hours, updates = hours_of(left, seconds), updates_of(cells[0])[0]
             finished = f", {len(cells) - len(left)} finished" if len(left) < len(cells) else ""

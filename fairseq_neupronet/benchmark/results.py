@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from fairseq_neupronet.benchmark.cell_folder import CellFolder
+from fairseq_neupronet.benchmark.cell_folder import CellFolder, version
 from fairseq_neupronet.benchmark.statistics import mean_and_deviation
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.files import atomic_file, require_regular
@@ -74,7 +74,7 @@ class Row:
     config: str = ""
 
 
-def write_cell_rows(folder: CellFolder, digest: str, version: str, seconds: float) -> None:
+def write_cell_rows(folder: CellFolder, seconds: float) -> None:
     """Turn the evaluation's ``results.csv`` into the cell's own rows; a control joins the variant's name with ``+``.
 
     Raises:
@@ -85,8 +85,8 @@ def write_cell_rows(folder: CellFolder, digest: str, version: str, seconds: floa
         "dataset": cell.dataset,
         "fold": cell.fold,
         "seed": cell.seed,
-        "config_hash": digest,
-        "version": version,
+        "config_hash": folder.digest,
+        "version": version(),
         "seconds": f"{seconds:.1f}",
     }
     rows = []

@@ -144,7 +144,7 @@ def test_changed_data_make_a_cell_stale(tmp_path):
     def digest():
         cells.data_digest.cache_clear()
         one = Benchmark.load(config, tmp_path / "out", only={"fold": [1]})
-        return one.settings.digest(one.cells[0])
+        return one.settings.folder(one.cells[0]).digest
 
     before = digest()
     assert digest() == before

@@ -119,7 +119,7 @@ def test_where_the_evaluation_alone_changes_a_kept_training_is_kept(small_config
     first = Benchmark.load(small_config, tmp_path / "out", [keep], only=ONE)
     run(first)
     other = Benchmark.load(small_config, tmp_path / "out", [keep, "protocols=[single,enrol-1]"], only=ONE)
-    assert first.settings.digest(first.cells[0]) != other.settings.digest(other.cells[0])
+    assert first.settings.folder(first.cells[0]).digest != other.settings.folder(other.cells[0]).digest
     assert other.collect() == 0
     run(other)
     assert "its evaluation has changed; the training is kept" in capsys.readouterr().out
@@ -145,7 +145,7 @@ def test_a_subset_of_another_name_is_part_of_the_digest(small_config, tmp_path, 
         cells.data_digest.cache_clear()
         given = ["subsets=[heldout]", f"datasets.tiny.data={folder}", "datasets.tiny.folds=[1]"]
         benchmark = Benchmark.load(small_config, tmp_path / "out", given, only=ONE)
-        return benchmark.settings.digest(benchmark.cells[0])
+        return benchmark.settings.folder(benchmark.cells[0]).digest
 
     before = digest()
     labels = (folder / "heldout.label").read_text().splitlines()
@@ -239,7 +239,7 @@ def test_what_makes_a_cell_stale(tmp_path):
     def digest(*settings) -> str:
         cells.data_digest.cache_clear()
         benchmark = Benchmark.load(config, tmp_path / "out", list(settings), only=ONE)
-        return benchmark.settings.digest(benchmark.cells[0])
+        return benchmark.settings.folder(benchmark.cells[0]).digest
 
     labels, found = data / "fold01" / "test.label", [digest()]
     found += [digest("protocols=[single]"), digest("evaluation=[--seed,9]"), digest("embeddings=true")]
@@ -249,14 +249,14 @@ def test_what_makes_a_cell_stale(tmp_path):
     (data / "fold01" / "test.recording").write_text("r\n" * len(lines))
     found.append(digest())
     seeds = Benchmark.load(config, tmp_path / "out", only={"variant": ["base"], "fold": [1]})
-    found += [seeds.settings.digest(cell) for cell in seeds.cells]
+    found += [seeds.settings.folder(cell).digest for cell in seeds.cells]
     assert len(set(found)) == 7 and found[5] == found[6]  # of seed 1, once with each call
 
 
 def test_a_changed_extractor_makes_stale_what_starts_from_it(small_config, tmp_path):
     def digests(*settings) -> dict[str, str]:
         benchmark = Benchmark.load(small_config, tmp_path / "out", list(settings), only={"fold": [1], "seed": [1]})
-        return {cell.variant: benchmark.settings.digest(cell) for cell in benchmark.cells}
+        return {cell.variant: benchmark.settings.folder(cell).digest for cell in benchmark.cells}
 
     pretrained(small_config)
     before, after = digests(), digests("datasets.tiny.pretraining.overrides=[optimization.max_update=5]")
