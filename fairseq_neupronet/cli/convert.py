@@ -1,11 +1,9 @@
 """``neupronet convert``: an official checkpoint becomes one of ours."""
 
 import argparse
-import contextlib
-import logging
-import warnings
 
 from fairseq_neupronet.conversion.option_table import text_table
+from fairseq_neupronet.errors import quiet_libraries
 
 _DESCRIPTION = """\
 Convert a checkpoint of the official NeuProNet code (models NeuProNet and CNN_NPN, and the spectrogram wav2vec 2.0
@@ -72,7 +70,7 @@ class _PrintOptions(argparse.Action):
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    with _quiet_libraries():
+    with quiet_libraries():
         from fairseq_neupronet.conversion.convert import Conversion, convert
 
         report = convert(
@@ -87,17 +85,3 @@ def _run(arguments: argparse.Namespace) -> None:
             )
         )
     print("\n".join(report))
-
-
-@contextlib.contextmanager
-def _quiet_libraries():
-    """fairseq recommends further packages, and torch newer functions, to whoever uses them."""
-    logger = logging.getLogger("fairseq")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
-            yield
-    finally:
-        logger.setLevel(level)

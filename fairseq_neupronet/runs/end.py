@@ -3,10 +3,8 @@
 The best checkpoint is evaluated once more on the first validation subset, under several protocols.
 """
 
-import contextlib
 import logging
 import shlex
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +13,7 @@ from fairseq_neupronet.checkpoints.contents import Contents, read_contents
 from fairseq_neupronet.data.labels import read_labels
 from fairseq_neupronet.data.manifest import read_manifest
 from fairseq_neupronet.data.prepared import PreparedFolder
-from fairseq_neupronet.errors import InputError
+from fairseq_neupronet.errors import InputError, quiet_libraries
 from fairseq_neupronet.evaluation.plan import Plan
 from fairseq_neupronet.evaluation.session import Session
 from fairseq_neupronet.files import atomic_file, package_folder
@@ -72,7 +70,7 @@ def _write(card: Path, text: str) -> None:
 
 def _measure(config, contents: Contents) -> Measured:
     task, subset = config["task"], config["dataset"]["valid_subset"].split(",")[0]
-    with _quiet():
+    with quiet_libraries(logging.WARNING):
         session = Session(
             Plan(
                 path=contents.path,
@@ -147,16 +145,3 @@ def _shown(path) -> str:
     if path.is_absolute() and path.is_relative_to(Path.cwd()):
         path = path.relative_to(Path.cwd())
     return shlex.quote(str(path))
-
-
-@contextlib.contextmanager
-def _quiet():
-    """fairseq logs whatever it loads; torch recommends newer functions to it."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)
