@@ -1,4 +1,4 @@
-"""``neupronet convert``: an official checkpoint becomes one of ours."""
+"""``neupronet convert``: an official checkpoint becomes one of ours; ``neupronet info``: what a checkpoint is."""
 
 import argparse
 
@@ -34,9 +34,13 @@ safety
 official options, and ours (* is every other option of the section, or the official name)
 
 """
+_INFO = """\
+Print the model card of a checkpoint: data, classes, features, training, figures by protocol, limits. Training writes it
+beside the checkpoint; otherwise it is made from what the checkpoint holds. Nothing in the checkpoint is run.
+"""
 
 
-def add_parser(subparsers) -> None:
+def add_convert(subparsers) -> None:
     """Add ``convert``."""
     parser = subparsers.add_parser(
         "convert",
@@ -85,3 +89,16 @@ def _run(arguments: argparse.Namespace) -> None:
             )
         )
     print("\n".join(report))
+
+
+def add_info(subparsers) -> None:
+    """Add ``info``."""
+    parser = subparsers.add_parser("info", help="the model card of a checkpoint", description=_INFO)
+    parser.add_argument("checkpoint", metavar="CKPT", help="checkpoint of a training")
+    parser.set_defaults(run=_run_info)
+
+
+def _run_info(arguments: argparse.Namespace) -> None:
+    from fairseq_neupronet.runs.card import card_of
+
+    print(card_of(arguments.checkpoint), end="")
