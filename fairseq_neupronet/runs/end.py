@@ -19,8 +19,7 @@ from fairseq_neupronet.evaluation.session import Session
 from fairseq_neupronet.files import atomic_file, package_folder
 from fairseq_neupronet.profiles.protocols import Protocol
 from fairseq_neupronet.runs.card import CARD, FIGURES, Measured, Split, depends_on_profiles, moment, write_card
-from fairseq_neupronet.runs.log import LOG
-from fairseq_neupronet.runs.pictures import can_log
+from fairseq_neupronet.runs.log import LOG, can_log
 
 _ENROLLED = "enrol-3"
 _BATCH = 128

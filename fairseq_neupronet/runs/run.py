@@ -175,7 +175,7 @@ def _register() -> None:
 
 def _places(config: DictConfig) -> dict[str, str]:
     """Options of section ``common`` that say where this machine has the package, and where pictures go."""
-    from fairseq_neupronet.runs.pictures import can_log
+    from fairseq_neupronet.runs.log import can_log
 
     places, package = {}, package_folder()
     if Path(config.common.user_dir).name == package.name:

@@ -9,7 +9,7 @@ import torch
 
 from fairseq_neupronet.audio.recipe import FeatureRecipe
 from fairseq_neupronet.evaluation.outputs import Evaluation
-from fairseq_neupronet.runs import pictures as validation_pictures
+from fairseq_neupronet.runs import log as validation_pictures
 from fairseq_neupronet.runs.log import LOG, read
 
 CLASSES = ["cough", "laugh", "$5"]
