@@ -4,14 +4,19 @@ Each is of one data set, and None where there is nothing to draw.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
 
-from fairseq_neupronet.benchmark.source import Embeddings, Source, group_size
+from fairseq_neupronet.arrays import read_npz
+from fairseq_neupronet.benchmark.by_profile import evaluation_folder
+from fairseq_neupronet.benchmark.comparison import Source, group_size
+from fairseq_neupronet.benchmark.results import read_rows
 from fairseq_neupronet.benchmark.statistics import bootstrap_interval
+from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.evaluation.confusion import draw_confusion
 
 _COLOURS = colormaps["tab10"].colors + colormaps["Set2"].colors
@@ -119,7 +124,7 @@ def confusion(source: Source, dataset: str) -> Figure | None:
 
 def learning_curves(source: Source, dataset: str) -> Figure | None:
     """Loss and validation accuracy by epoch: a thin line a cell, a thick one their mean."""
-    cells = {model: list(source.curves(dataset, model, list(_CURVES))) for model in source.models(dataset)}
+    cells = {model: list(curves(source, dataset, model)) for model in source.models(dataset)}
     if not any(any(found) for found in cells.values()):
         return None
     figure = Figure(figsize=(13, 3.8))
@@ -142,6 +147,65 @@ def learning_curves(source: Source, dataset: str) -> Figure | None:
     figure.suptitle(f"{dataset}: learning curves")
     figure.tight_layout()
     return figure
+
+
+def curves(source: Source, dataset: str, variant: str) -> Iterator[dict[str, dict[int, float]]]:
+    """Of each cell that has a ``training.csv``: column → epoch → figure; of an epoch's validations the last.
+
+    Raises:
+        InputError: a damaged one.
+    """
+    keys = [key for key in source.rows if key[:2] == (dataset, variant)]
+    for training in sorted({training for key in keys for training in source.rows[key].trainings}):
+        # Beside the evaluation's folder, of whatever subset and protocol.
+        cell = evaluation_folder(source.cells, keys[0], training).parents[2]
+        path = cell / "train" / "checkpoints" / "training.csv"
+        found: dict[str, dict[int, float]] = {}
+        for number, row in enumerate(read_rows(path, {"epoch"}) if path.is_file() else (), start=2):
+            try:
+                for name in _CURVES:
+                    if row.get(name):
+                        found.setdefault(name, {})[int(row["epoch"])] = float(row[name])
+            except ValueError:
+                raise InputError(f"{path}:{number}: epoch or {name} is no number; run the cell again") from None
+        if path.is_file():
+            yield found
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Of one cell's clips.
+
+    Attributes:
+        where: the cell, in words.
+        classes: K names.
+        arrays: ``target`` (N,), ``profile_code`` (N,), and of ``clip``, ``profile``, ``fused`` (N, …) those there are.
+    """
+
+    where: str
+    classes: list[str]
+    arrays: dict[str, np.ndarray]
+
+
+def read_embeddings(source: Source, dataset: str, variant: str) -> Embeddings | None:
+    """Those of the first cell that has any, under the protocol of the largest groups.
+
+    Raises:
+        InputError: a damaged file of them, or none of predictions beside it.
+    """
+    for protocol in reversed(source.protocols(dataset)):
+        key = (dataset, variant, source.subset(dataset), protocol)
+        for fold, seed in source.rows[key].trainings if key in source.rows else ():
+            folder = evaluation_folder(source.cells, key, (fold, seed))
+            path = folder / "embeddings.npz"
+            if path.is_file():
+                try:
+                    arrays = read_npz(path)
+                except ValueError as error:
+                    raise InputError(f"{path}: is damaged ({error}); run the cell again") from None
+                _, _, _, _, *classes = read_rows(folder / "predictions.tsv", {"prediction"})[0]
+                return Embeddings(f"fold {fold}, seed {seed}, {protocol}", classes, arrays)
+    return None
 
 
 def tsne_maps(embeddings: Embeddings, title: str) -> Figure | None:
@@ -195,6 +259,6 @@ def draw_all(source: Source, dataset: str) -> Iterator[tuple[str, Figure]]:
     for draw in (accuracy_by_protocol, accuracy_by_enrolment, confusion, learning_curves):
         yield draw.__name__, draw(source, dataset)
     for model in source.models(dataset):
-        embeddings = source.embeddings(dataset, model)
+        embeddings = read_embeddings(source, dataset, model)
         if embeddings is not None:
             yield f"tsne_{model}", tsne_maps(embeddings, f"{dataset}, {model}, {embeddings.where}")

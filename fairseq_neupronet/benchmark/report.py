@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fairseq_neupronet.benchmark.by_profile import NAME, write_by_profile
-from fairseq_neupronet.benchmark.comparison import NOTES, compared_metric, summary_table, write_summary
-from fairseq_neupronet.benchmark.source import Source
+from fairseq_neupronet.benchmark.comparison import NOTES, Source, compared_metric, summary_table, write_summary
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.files import atomic_file
 

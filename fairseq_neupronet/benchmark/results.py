@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 from fairseq_neupronet.benchmark.cell_folder import CellFolder, version
 from fairseq_neupronet.benchmark.statistics import mean_and_deviation
@@ -207,24 +207,3 @@ def _of_summary(rows: list[dict[str, str]]) -> list[Row]:
             table[key] = Row(key, trainings, {}, float(row["hours"] or 0), row["version"].split(), row["config"])
         table[key].figures[row["metric"]] = float(row["mean"]), float(row["deviation"] or "nan")
     return list(table.values())
-
-
-def summary_row(row: Row, metric: str, clips: str, interval: tuple[str, str]) -> dict[str, str]:
-    """One line of ``summary.csv``.
-
-    Args:
-        row: of the table.
-        metric: one of its figures.
-        clips: how many were classified in each seed, if that is known.
-        interval: of the figure, if it is known.
-    """
-    variant, _, control = row.key[1].partition("+")
-    mean, deviation = row.figures[metric]
-    folds, seeds = ({training[axis] for training in row.trainings} for axis in (0, 1))
-    fields = (
-        *(row.key[0], variant, control, *row.key[2:], metric),
-        *(f"{mean:.9g}", "" if deviation != deviation else f"{deviation:.9g}"),
-        *(len(folds), len(seeds), " ".join(f"{quote(fold, safe='')}:{seed}" for fold, seed in row.trainings)),
-        *(clips, *interval, f"{row.hours:.3g}", " ".join(row.versions), row.config),
-    )
-    return dict(zip(SUMMARY_COLUMNS, fields, strict=True))

@@ -589,7 +589,7 @@ add_all(
         "predictions_cut_short": (
             (f"{FULL}/predictions.tsv", b"path\tprofile\ttarget\tprediction\nx\ty\n"),
             "predictions.tsv:2",
-            "2 fields",
+            "not as many fields as line 1",
         ),
         "training_csv_not_text": ((TRAINING, b"epoch\xff"), "training.csv", "no table of results"),
         "training_csv_of_another_table": ((TRAINING, b"a,b\n1,2\n"), "training.csv", "no column 'epoch'"),

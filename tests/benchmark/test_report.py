@@ -166,12 +166,23 @@ def test_what_a_control_has_not_under_single_is_not_said_to_lack_its_test(tmp_pa
 
 def test_learning_curves_are_those_of_the_training_table(results):
     """Of an epoch with two validations the last."""
-    from fairseq_neupronet.benchmark.figures import learning_curves
-    from fairseq_neupronet.benchmark.source import Source
+    from fairseq_neupronet.benchmark.comparison import Source
+    from fairseq_neupronet.benchmark.figures import curves, learning_curves
 
     source = Source.open(results)
-    cells = list(source.curves("sounds", "dot", ["train_loss", "valid_accuracy", "test_loss"]))
-    assert cells == [{"train_loss": {1: 0.9, 2: 0.5}, "valid_accuracy": {1: 0.4, 2: 0.7}}] * 2 * 2
+    cells = list(curves(source, "sounds", "dot"))
+    assert (
+        cells
+        == [
+            {
+                "train_loss": {1: 0.9, 2: 0.5},
+                "valid_loss": {1: 0.8, 2: 0.6},
+                "valid_accuracy": {1: 0.4, 2: 0.7},
+            }
+        ]
+        * 2
+        * 2
+    )
     figure = learning_curves(source, "sounds")
     mean = next(line for line in figure.axes[1].lines if line.get_label() == "dot")
     assert np.array(mean.get_data()).T.tolist() == [[1, 0.8], [2, 0.6]]
@@ -242,8 +253,8 @@ def bars(figure) -> list[tuple[float, float]]:
 
 def test_an_interval_is_drawn_where_it_is_even_if_the_point_is_not_in_it(tmp_path):
     """Folds of 20 clips at about .2 and of 1,000 at about .9: their mean is far from that of all clips."""
+    from fairseq_neupronet.benchmark.comparison import Source
     from fairseq_neupronet.benchmark.figures import accuracy_by_protocol
-    from fairseq_neupronet.benchmark.source import Source
     from fairseq_neupronet.benchmark.statistics import bootstrap_interval
 
     results = table_of(
@@ -266,8 +277,8 @@ def test_an_interval_is_drawn_where_it_is_even_if_the_point_is_not_in_it(tmp_pat
 
 
 def test_every_variant_has_its_confusion_matrix(tmp_path):
+    from fairseq_neupronet.benchmark.comparison import Source
     from fairseq_neupronet.benchmark.figures import confusion
-    from fairseq_neupronet.benchmark.source import Source
 
     variants = {"base": 0.0} | {f"v{number}": 0.1 for number in range(10)}
     results = written_cells.write_cells(tmp_path, variants, n_profiles=3, clips=6, folds=(1,), seeds=(1,))
