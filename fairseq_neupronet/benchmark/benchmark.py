@@ -1,4 +1,4 @@
-"""A benchmark from its config to its table: what the command line and Hydra's launchers share."""
+"""A benchmark from its config to its table: planned, run and collected."""
 
 import math
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ class Benchmark:
     Attributes:
         config: of :func:`~fairseq_neupronet.benchmark.config.read_config`.
         all_cells: the whole table.
-        cells: what was chosen of it, with the extractors that these need; their order is their numbering.
+        cells: what was chosen of it, with the extractors that these need.
         settings: how they are run, and where.
     """
 
@@ -111,25 +111,21 @@ class Benchmark:
         """The plan as a table: cells, updates, expected hours."""
         lines = [f"{'cells':>7}  {'updates':>8}  {'hours':>7}  data set / variant (recipe)"]
         seconds = self._measured_seconds()
-        number, to_run = 0, []
+        to_run = []
         for (dataset, variant), cells in _by_row(self.cells).items():
             left = [cell for cell in cells if not self.settings.folder(cell).is_finished()]
             to_run += left
             hours, updates = hours_of(left, seconds), updates_of(cells[0])[0]
             finished = f", {len(cells) - len(left)} finished" if len(left) < len(cells) else ""
-            lines.append(
-                f"{len(cells):>7}  {_count(updates):>8}  {_hours(hours):>7}  {dataset} / {variant} "
-                f"({cells[0].recipe}; cells {_ranges([self.cells.index(cell) for cell in cells])}{finished})"
-            )
-            number += len(cells)
-        hours = hours_of(to_run, seconds)
-        jobs = self.settings.jobs
-        total = (
-            "hours unknown: set ms_per_clip, or let one cell of each row run"
-            if hours is None
-            else (f"{_hours(hours)} hours one after the other" + (f", {jobs} at a time" if jobs > 1 else ""))
+            counts = f"{len(cells):>7}  {_count(updates):>8}  {_hours(hours):>7}"
+            lines.append(f"{counts}  {dataset} / {variant} ({cells[0].recipe}{finished})")
+        total, jobs = hours_of(to_run, seconds), self.settings.jobs
+        said = f"{_hours(total)} hours one after the other" + (f", {jobs} at a time" if jobs > 1 else "")
+        if total is None:
+            said = "hours unknown: set ms_per_clip, or let one cell of each row run"
+        lines.append(
+            f"{len(self.cells):>7}  cells, {len(self.cells) - len(to_run)} finished; {said}; results in {self.results}"
         )
-        lines.append(f"{number:>7}  cells, {number - len(to_run)} finished; {total}; results in {self.results}")
         return lines
 
     def _measured_seconds(self) -> dict[str, float]:
@@ -211,14 +207,3 @@ def _count(number: int | None) -> str:
 
 def _hours(hours: float | None) -> str:
     return "?" if hours is None else f"{hours:,.2f}"
-
-
-def _ranges(numbers: list[int]) -> str:
-    """``0-3,7`` for 0, 1, 2, 3, 7."""
-    parts, start = [], None
-    for place, number in enumerate(numbers):
-        start = number if start is None else start
-        if place + 1 == len(numbers) or numbers[place + 1] != number + 1:
-            parts.append(str(start) if start == number else f"{start}-{number}")
-            start = None
-    return ",".join(parts)

@@ -156,17 +156,9 @@ class Settings:
 def training_command(folder: CellFolder, extractor: CellFolder | None) -> list[str]:
     """``fairseq-hydra-train`` with the cell's recipe, data, seed and folder."""
     cell = folder.cell
-    command = [
-        _program("fairseq-hydra-train"),
-        "--config-dir",
-        str(cell.recipe_folder),
-        "--config-name",
-        cell.recipe,
-        *cell.overrides,
-        f"task.data={_quoted(Path(cell.data).resolve())}",
-        f"common.seed={cell.seed}",
-        f"hydra.run.dir={_quoted(folder.train.resolve())}",
-    ]
+    command = [_program("fairseq-hydra-train"), "--config-dir", str(cell.recipe_folder), "--config-name", cell.recipe]
+    command += [*cell.overrides, f"task.data={_quoted(Path(cell.data).resolve())}", f"common.seed={cell.seed}"]
+    command.append(f"hydra.run.dir={_quoted(folder.train.resolve())}")
     if extractor is not None:
         command.append(f"model.profile_extractor_path={_quoted(extractor.best.resolve())}")
     return command
@@ -174,24 +166,21 @@ def training_command(folder: CellFolder, extractor: CellFolder | None) -> list[s
 
 def evaluation_command(folder: CellFolder, evaluation: dict, embeddings: bool) -> list[str]:
     """``neupronet evaluate`` of the cell's best checkpoint."""
+    options = {
+        "--path": str(folder.best),
+        "--data": folder.cell.data,
+        "--subset": ",".join(evaluation["subsets"]),
+        "--protocol": ",".join(evaluation["protocols"]),
+        "--out": str(folder.evaluation),
+    }
     command = [
         sys.executable,
         "-m",
         "fairseq_neupronet",
         "evaluate",
-        "--path",
-        str(folder.best),
-        "--data",
-        folder.cell.data,
-        "--subset",
-        ",".join(evaluation["subsets"]),
-        "--protocol",
-        ",".join(evaluation["protocols"]),
-        "--out",
-        str(folder.evaluation),
-        *map(str, evaluation["options"]),
+        *(text for pair in options.items() for text in pair),
     ]
-    return command + ["--embeddings"] if embeddings else command
+    return [*command, *map(str, evaluation["options"]), *(["--embeddings"] if embeddings else [])]
 
 
 def printed(command: list[str]) -> str:

@@ -508,6 +508,6 @@ def test_settings_may_stand_behind_the_options(small_config, tmp_path, capsys):
 def test_a_dry_run_prints_the_plan_and_starts_nothing(small_config, tmp_path, capsys):
     assert main(["benchmark", str(small_config), "--out", str(tmp_path / "out"), "--dry-run"]) == 0
     printed = capsys.readouterr().out
-    assert "tiny / dot (vocalsound; cells 6-11)" in printed
+    assert "tiny / dot (vocalsound)" in printed
     assert "12  cells, 0 finished" in printed
     assert not (tmp_path / "out").exists()
