@@ -176,29 +176,29 @@ def html_page(
         figures: (heading, caption, png file).
         settings: (name, value) of what made the results.
     """
-    parts = [
-        "<!DOCTYPE html>",
-        '<html lang="en">',
-        '<head><meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{html.escape(title)}</title>",
-        f"<style>{_STYLE}</style></head>",
-        "<body>",
-        f"<h1>{html.escape(title)}</h1>",
-        _html_table(table[0], table[1:]),
-        f'<p class="note">{html.escape(note)}</p>',
-    ]
+    shown = []
     for heading, caption, path in figures:
-        data = base64.b64encode(path.read_bytes()).decode("ascii")
-        parts += [
-            f"<h2>{html.escape(heading)}</h2>",
-            "<figure>",
-            f'<img alt="{html.escape(heading)}" src="data:image/png;base64,{data}">',
-            f"<figcaption>{html.escape(caption)}</figcaption>",
-            "</figure>",
-        ]
-    parts += ["<h2>What made these results</h2>", _html_table(("", ""), settings), "</body></html>"]
-    return "\n".join(parts) + "\n"
+        name, data = html.escape(heading), base64.b64encode(path.read_bytes()).decode("ascii")
+        shown.append(f"""<h2>{name}</h2>
+<figure>
+<img alt="{name}" src="data:image/png;base64,{data}">
+<figcaption>{html.escape(caption)}</figcaption>
+</figure>
+""")
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{html.escape(title)}</title>
+<style>{_STYLE}</style></head>
+<body>
+<h1>{html.escape(title)}</h1>
+{_html_table(table[0], table[1:])}
+<p class="note">{html.escape(note)}</p>
+{"".join(shown)}<h2>What made these results</h2>
+{_html_table(("", ""), settings)}
+</body></html>
+"""
 
 
 def _html_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -224,25 +224,19 @@ def latex(table: Sequence[Sequence[str]], caption: str) -> str:
     def row(fields):
         return " & ".join(_escaped(field) for field in fields) + r" \\"
 
-    columns = "l" * len(table[0])
-    return (
-        "\n".join(
-            [
-                r"\begin{table}",
-                r"\centering",
-                rf"\caption{{{_escaped(caption)}}}",
-                rf"\begin{{tabular}}{{{columns}}}",
-                r"\toprule",
-                row(table[0]),
-                r"\midrule",
-                *(row(fields) for fields in table[1:]),
-                r"\bottomrule",
-                r"\end{tabular}",
-                r"\end{table}",
-            ]
-        )
-        + "\n"
-    )
+    body = "\n".join(map(row, table[1:]))
+    return rf"""\begin{{table}}
+\centering
+\caption{{{_escaped(caption)}}}
+\begin{{tabular}}{{{"l" * len(table[0])}}}
+\toprule
+{row(table[0])}
+\midrule
+{body}
+\bottomrule
+\end{{tabular}}
+\end{{table}}
+"""
 
 
 def _escaped(text: str) -> str:
