@@ -136,15 +136,12 @@ def _setting(text: str) -> DictConfig:
 def _checked(path: Path, config: dict) -> dict:
     config = _completed(path, "", config, _DEFAULTS)
     _check_evaluation(str(path), config)
-    for name in ("datasets", "variants"):
-        if not config[name]:
-            raise InputError(f"{path}: {name} is empty; name at least one")
-    config["datasets"] = {
-        name: _completed(path, f"datasets.{name}.", dataset, _DATASET) for name, dataset in config["datasets"].items()
-    }
-    config["variants"] = {
-        name: _completed(path, f"variants.{name}.", variant, _VARIANT) for name, variant in config["variants"].items()
-    }
+    for kind, defaults in (("datasets", _DATASET), ("variants", _VARIANT)):
+        if not config[kind]:
+            raise InputError(f"{path}: {kind} is empty; name at least one")
+        config[kind] = {
+            name: _completed(path, f"{kind}.{name}.", given, defaults) for name, given in config[kind].items()
+        }
     for name, dataset in config["datasets"].items():
         for key in ("data", "recipe"):
             if dataset[key] is None:
@@ -195,11 +192,7 @@ def _completed(path: Path, section: str, given, defaults: dict) -> dict:
         raise InputError(f"{path}: {section.rstrip('.')} must be a mapping of {', '.join(defaults)}")
     for key in given:
         if key not in defaults:
-            near = difflib.get_close_matches(str(key), defaults, n=1)
-            raise InputError(
-                f"{path}: unknown key {section}{key}; "
-                + (f"did you mean {near[0]}?" if near else f"known are {', '.join(defaults)}")
-            )
+            raise InputError(f"{path}: unknown key {section}{key}; {_nearest(key, defaults)}")
     values = defaults | {key: value for key, value in given.items() if value is not None}
     for key, default in defaults.items():
         value, place, is_list = values[key], f"{path}: {section}{key}", isinstance(default, list)
@@ -234,19 +227,19 @@ def _check_evaluation(where: str, config: dict) -> None:
     for subset in config["subsets"]:
         if subset.startswith("train"):
             raise InputError(f"{where}: subsets holds {subset}; fairseq trains on a split of such a name, name another")
+    known = METRICS + ICBHI_METRICS
     for metric in config["metrics"]:
-        _check_metric(f"{where}: metrics", metric)
+        if not (metric in known or metric.startswith("loss") or metric == "short_of_enrolment"):
+            raise InputError(
+                f"{where}: metrics holds {metric!r}, which neupronet evaluate does not compute; "
+                + _nearest(metric, known, " and losses")
+            )
     try:
         parse_options(map(str, config["evaluation"]))
     except InputError as error:
         raise InputError(f"{where}: evaluation: {error}") from None
 
 
-def _check_metric(place: str, metric: str, known: Iterable[str] = METRICS + ICBHI_METRICS) -> None:
-    if metric in known or metric.startswith("loss") or metric == "short_of_enrolment":
-        return
-    near = difflib.get_close_matches(metric, known, n=1)
-    raise InputError(
-        f"{place} holds {metric!r}, which neupronet evaluate does not compute; "
-        + (f"did you mean {near[0]}?" if near else f"known are {', '.join(known)} and losses")
-    )
+def _nearest(name, known: Iterable[str], others: str = "") -> str:
+    near = difflib.get_close_matches(str(name), known, n=1)
+    return f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}{others}"
