@@ -1,9 +1,9 @@
-"""What the validations of a training leave: ``training.csv`` beside the checkpoints, and pictures in TensorBoard.
+"""What the validations of a training leave: ``training.csv`` beside the checkpoints, and pictures of the last one.
 
 ``training.csv`` has a row an epoch, and a row a validation within one: ``epoch``, ``updates``, ``train_…`` (means over
 the epoch so far) and ``<subset>_…`` for each validated subset. A resumed training goes on behind the update that it
-resumed from. The pictures are the confusion matrix, and the clips that the model classifies least rightly; both are
-left out where tensorboard or matplotlib is missing (``pip install 'fairseq-neupronet[tensorboard]'``).
+resumed from. The pictures, in TensorBoard, are the confusion matrix, and the clips that the model classifies least
+rightly; both are left out where tensorboard or matplotlib is missing (extra ``tensorboard`` of this package).
 
 Letters: N clips, K classes, M mel bands, F frames.
 """
@@ -13,7 +13,6 @@ import importlib.util
 import logging
 import math
 import os
-import time
 from collections.abc import Callable
 from functools import cache, partial
 from numbers import Real
@@ -35,10 +34,10 @@ logger = logging.getLogger(__name__)
 
 LOG = "training.csv"
 _PLACE = ("epoch", "updates")
-_SHARE = 0.05  # of a training's time; a small epoch takes no longer than its pictures
 _EXAMPLES = 8
 _MOST_CLASSES = 60  # with more of them the numbers of a confusion matrix cannot be read
 _TICKS = (100, 500, 1000, 2000, 4000, 8000, 16000)  # Hz
+_last_validation: list[Callable[[], None]] = []
 
 
 def begin() -> None:
@@ -73,7 +72,7 @@ def follow(config, trainer, task, epoch: int, end_of_epoch: bool) -> None:
     can_draw = can_log() and importlib.util.find_spec("matplotlib") is not None
     if validations and config.common.tensorboard_logdir and can_draw:
         evaluations = {subset: evaluation for subset, (_, evaluation) in validations.items()}
-        _pictures.offer(partial(_draw, config.common.tensorboard_logdir, task, evaluations, updates))
+        _last_validation[:] = [partial(_draw, config.common.tensorboard_logdir, task, evaluations, updates)]
 
 
 def _draw(folder: str, task, evaluations: dict, updates: int) -> None:
@@ -85,8 +84,9 @@ def _draw(folder: str, task, evaluations: dict, updates: int) -> None:
 
 
 def finish() -> None:
-    """Draw the pictures of the last validation, if they were passed over."""
-    _pictures.finish()
+    """Draw the last validation; one of every validation would take longer than a small epoch."""
+    while _last_validation:
+        _last_validation.pop()()
 
 
 def record(folder: str | Path, epoch: int, updates: int, figures: dict[str, dict]) -> None:
@@ -152,40 +152,6 @@ def _text(value) -> str | None:
 def can_log() -> bool:
     """Whether TensorBoard is installed."""
     return importlib.util.find_spec("tensorboard") is not None
-
-
-class PacedPictures:
-    """Draws validations as long as that takes a twentieth of the time; what was passed over last is drawn at the end.
-
-    Args:
-        clock: seconds.
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic):
-        self._clock, self._next = clock, -math.inf
-        self._waiting: Callable[[], None] | None = None
-
-    def offer(self, draw: Callable[[], None]) -> None:
-        """Call ``draw``, which draws a validation, now, or keep it until a later one takes its place."""
-        self._waiting = draw
-        if self._clock() >= self._next:
-            self._draw()
-
-    def finish(self) -> None:
-        """Draw what waits; the next training begins anew."""
-        if self._waiting is not None:
-            self._draw()
-        self._next = -math.inf
-
-    def _draw(self) -> None:
-        draw, self._waiting = self._waiting, None
-        start = self._clock()
-        draw()
-        end = self._clock()
-        self._next = end + (end - start) / _SHARE
-
-
-_pictures = PacedPictures()
 
 
 def log_validation(
