@@ -157,13 +157,14 @@ def _tidy(folder: CellFolder, settings: Settings) -> None:
 
 
 def _start(waiting: list[Cell], running: list[RunningCell], settings: Settings, progress: Progress) -> None:
+    done = {*progress.finished, *progress.kept}
     for cell in list(waiting):
         if len(running) >= settings.jobs:
             return
         if cell.extractor in progress.failed:
             waiting.remove(cell)
             progress.end(cell, failure=f"its extractor {cell.extractor.name} failed")
-        elif cell.extractor is None or cell.extractor in [*progress.finished, *progress.kept]:
+        elif cell.extractor is None or cell.extractor in done:
             waiting.remove(cell)
             slot = min(set(range(settings.jobs)) - {other.slot for other in running})
             try:
