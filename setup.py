@@ -55,7 +55,6 @@ setup(
     extras_require={
         "export": ["onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.5"],
         "fairseq": ["fairseq-fixed>=0.12.3.1"],
-        "launchers": ["hydra-joblib-launcher>=1.2"],
         "report": ["matplotlib>=3.8", "scikit-learn>=1.3"],
         "serve": ["gradio>=6.31,<7", "matplotlib>=3.8"],
         "show": ["matplotlib>=3.8"],
@@ -63,7 +62,6 @@ setup(
         "test": [
             "atheris>=2.3; sys_platform == 'linux'",
             "gradio>=6.31,<7",
-            "hydra-joblib-launcher>=1.2",
             "hypothesis>=6.100",
             "librosa>=0.10.2",
             "matplotlib>=3.8",

@@ -1,8 +1,11 @@
-"""One sentence for a user's mistake, instead of a traceback."""
+"""One sentence for a user's mistake, instead of a traceback; and no remarks of libraries on how they are used."""
 
+import contextlib
+import logging
 import os
 import re
 import sys
+import warnings
 from traceback import extract_tb
 
 _WORKER_MARK = "Original Traceback (most recent call last):"
@@ -73,3 +76,19 @@ def show_sentences() -> None:
     """
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     sys.excepthook = _print_sentence
+
+
+@contextlib.contextmanager
+def quiet_libraries(level: int = logging.INFO):
+    """Without Python's warnings, and without what fairseq, Hydra and others log up to a level.
+
+    They recommend further packages and newer functions to whoever uses them, and log whatever they load.
+    """
+    before = logging.root.manager.disable
+    logging.disable(level)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

@@ -104,6 +104,26 @@ class ProgressWriter:
             logger.warning(f"{error}; the training goes on and tells its progress no more")
 
 
+def updates_in_all(options, epoch_itr, updates: int) -> int | None:
+    """How many updates a training has at its end.
+
+    Args:
+        options: section ``optimization`` of fairseq's configuration.
+        epoch_itr: its iterator of the running epoch's batches.
+        updates: made so far.
+
+    Returns:
+        The fewer of what ``max_update`` and ``max_epoch`` allow; None if neither is set.
+    """
+    ends = [options.max_update] if options.max_update > 0 else []
+    if options.max_epoch > 0:
+        rounded = math.floor if options.skip_remainder_batch else math.ceil
+        batches, together = len(epoch_itr), options.update_freq[min(epoch_itr.epoch, len(options.update_freq)) - 1]
+        left = rounded((batches - epoch_itr.iterations_in_epoch) / together)
+        ends.append(updates + left + (options.max_epoch - epoch_itr.epoch) * rounded(batches / together))
+    return min(ends, default=None)
+
+
 def _write(folder: str | Path, progress: Progress) -> None:
     with atomic_file(Path(folder) / NAME) as file:
         json.dump(asdict(progress), file)

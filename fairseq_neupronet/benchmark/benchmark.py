@@ -1,4 +1,4 @@
-"""A benchmark from its config to its table: what the command line and Hydra's launchers share."""
+"""A benchmark from its config to its table: planned, run and collected."""
 
 import math
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ class Benchmark:
     Attributes:
         config: of :func:`~fairseq_neupronet.benchmark.config.read_config`.
         all_cells: the whole table.
-        cells: what was chosen of it, with the extractors that these need; their order is their numbering.
+        cells: what was chosen of it, with the extractors that these need.
         settings: how they are run, and where.
     """
 
@@ -77,8 +77,7 @@ class Benchmark:
             ),
         )
         for cell in benchmark.cells:
-            benchmark.settings.digest(cell)
-            updates_of(cell)
+            _ = benchmark.settings.folder(cell).digest, updates_of(cell)
         return benchmark
 
     @property
@@ -106,33 +105,27 @@ class Benchmark:
 
     def _is_current(self, folder: CellFolder) -> bool:
         # The digest asks for the data, which need not be here any more; then what was recorded stands.
-        return folder.results.is_file() and (
-            not has_data(folder.cell.data) or folder.is_finished(self.settings.digest(folder.cell))
-        )
+        return folder.results.is_file() and (not has_data(folder.cell.data) or folder.is_finished())
 
     def plan_lines(self) -> list[str]:
         """The plan as a table: cells, updates, expected hours."""
         lines = [f"{'cells':>7}  {'updates':>8}  {'hours':>7}  data set / variant (recipe)"]
         seconds = self._measured_seconds()
-        number, to_run = 0, []
+        to_run = []
         for (dataset, variant), cells in _by_row(self.cells).items():
-            left = [cell for cell in cells if not self.settings.folder(cell).is_finished(self.settings.digest(cell))]
+            left = [cell for cell in cells if not self.settings.folder(cell).is_finished()]
             to_run += left
             hours, updates = hours_of(left, seconds), updates_of(cells[0])[0]
             finished = f", {len(cells) - len(left)} finished" if len(left) < len(cells) else ""
-            lines.append(
-                f"{len(cells):>7}  {_count(updates):>8}  {_hours(hours):>7}  {dataset} / {variant} "
-                f"({cells[0].recipe}; cells {_ranges([self.cells.index(cell) for cell in cells])}{finished})"
-            )
-            number += len(cells)
-        hours = hours_of(to_run, seconds)
-        jobs = self.settings.jobs
-        total = (
-            "hours unknown: set ms_per_clip, or let one cell of each row run"
-            if hours is None
-            else (f"{_hours(hours)} hours one after the other" + (f", {jobs} at a time" if jobs > 1 else ""))
+            counts = f"{len(cells):>7}  {_count(updates):>8}  {_hours(hours):>7}"
+            lines.append(f"{counts}  {dataset} / {variant} ({cells[0].recipe}{finished})")
+        total, jobs = hours_of(to_run, seconds), self.settings.jobs
+        said = f"{_hours(total)} hours one after the other" + (f", {jobs} at a time" if jobs > 1 else "")
+        if total is None:
+            said = "hours unknown: set ms_per_clip, or let one cell of each row run"
+        lines.append(
+            f"{len(self.cells):>7}  cells, {len(self.cells) - len(to_run)} finished; {said}; results in {self.results}"
         )
-        lines.append(f"{number:>7}  cells, {number - len(to_run)} finished; {total}; results in {self.results}")
         return lines
 
     def _measured_seconds(self) -> dict[str, float]:
@@ -154,7 +147,8 @@ def _train_clips(folder: str) -> int:
 def updates_of(cell: Cell) -> tuple[int | None, int | None]:
     """Updates that the schedule has at most, and the clips that it trains on in them (an early stop aside).
 
-    Batches of whole profiles may be smaller than ``dataset.batch_size``; that is not foreseen here.
+    Batches of whole profiles may be smaller than ``dataset.batch_size``, and ``optimization.update_freq`` may differ in
+    the first epochs; that is not foreseen here.
 
     Returns:
         Both; None for what cannot be told where batches are of ``dataset.max_tokens`` instead of so many clips.
@@ -164,35 +158,18 @@ def updates_of(cell: Cell) -> tuple[int | None, int | None]:
     """
     config = composed(cell)
     optimization, batch = config["optimization"], config["dataset"]["batch_size"]
-    most = [int(optimization.get(f"max_{unit}") or 0) or math.inf for unit in ("update", "epoch")]
+    updates, epochs = (int(optimization.get(f"max_{unit}") or 0) or math.inf for unit in ("update", "epoch"))
     if batch is None:
-        return None if most[0] == math.inf else int(most[0]), None
+        return None if updates == math.inf else updates, None
     if int(batch) < 1:
         raise InputError(
             f"{cell.name}: dataset.batch_size={batch} leaves no clip in a batch; give a whole number from 1 up"
         )
-    return _schedule(
-        math.ceil(_train_clips(cell.data) / int(batch)),
-        _train_clips(cell.data),
-        optimization.get("update_freq") or [1],
-        *most,
-    )
-
-
-def _schedule(
-    batches: int, n_clips: int, frequencies: list, most_updates: float, most_epochs: float
-) -> tuple[int, int]:
-    """Updates and clips of epochs of so many batches, of which ``frequencies[epoch]`` make an update."""
-    if most_updates == most_epochs == math.inf:
-        return 0, 0
-    updates, clips, epoch = 0, 0.0, 0
-    while updates < most_updates and epoch < most_epochs:
-        per_epoch = math.ceil(batches / int(frequencies[min(epoch, len(frequencies) - 1)]))
-        # The last frequency is that of all epochs to come.
-        n_epochs = 1 if epoch < len(frequencies) - 1 else most_epochs - epoch
-        done = min(per_epoch * n_epochs, most_updates - updates)
-        updates, clips, epoch = updates + done, clips + done * n_clips / per_epoch, epoch + n_epochs
-    return int(updates), round(clips)
+    n_clips = _train_clips(cell.data)
+    in_an_update = (optimization.get("update_freq") or [1])[-1]
+    per_epoch = math.ceil(math.ceil(n_clips / int(batch)) / int(in_an_update))
+    updates = min(updates, epochs * per_epoch)
+    return (0, 0) if updates == math.inf else (updates, round(updates * n_clips / per_epoch))
 
 
 def hours_of(cells: Sequence[Cell], seconds: dict[str, float]) -> float | None:
@@ -230,14 +207,3 @@ def _count(number: int | None) -> str:
 
 def _hours(hours: float | None) -> str:
     return "?" if hours is None else f"{hours:,.2f}"
-
-
-def _ranges(numbers: list[int]) -> str:
-    """``0-3,7`` for 0, 1, 2, 3, 7."""
-    parts, start = [], None
-    for place, number in enumerate(numbers):
-        start = number if start is None else start
-        if place + 1 == len(numbers) or numbers[place + 1] != number + 1:
-            parts.append(str(start) if start == number else f"{start}-{number}")
-            start = None
-    return ",".join(parts)

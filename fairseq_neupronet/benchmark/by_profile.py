@@ -2,7 +2,7 @@
 
 The counts of a cell come from its ``predictions.tsv``. ``by_profile.csv.gz`` beside a table holds those of all cells
 and takes their place where the cells are not there. Its columns ``target`` and ``prediction`` are empty where only
-right and wrong were counted, which an accuracy needs; an older ``by_profile.csv`` has neither column.
+right and wrong were counted, which an accuracy needs.
 
 Letters: P profiles, S trainings (a fold and a seed each), K classes.
 """
@@ -20,7 +20,6 @@ from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.files import atomic_file
 
 NAME = "by_profile.csv.gz"
-_OLDER = "by_profile.csv"
 _PLACE = (*KEY, "fold", "seed")
 _COUNTED = ("clips", "correct")
 _CLASSES = ("target", "prediction")
@@ -53,21 +52,12 @@ def count_predictions(path: Path, fold: str) -> Counts:
     Raises:
         InputError: not a table of predictions.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except ValueError as error:
-        raise InputError(f"{path}: is not UTF-8 text ({error}); run the cell again") from None
-    lines = lines[:-1] if not lines[-1] else lines
-    if not lines or not lines[0].startswith("path\tprofile\ttarget\tprediction"):
-        raise InputError(f"{path}: is no predictions.tsv; run the cell again")
     counts: Counts = {}
-    for number, line in enumerate(lines[1:], start=2):
-        fields = line.split("\t", 4)
-        if len(fields) < 4:
-            raise InputError(f"{path}:{number}: has {len(fields)} fields of at least 4; run the cell again")
-        clip, profile, target, prediction = fields[:4]
+    for row in read_rows(path, {"path", "profile", *_CLASSES}):
+        target, prediction = (row[name] for name in _CLASSES)
         # Profiles are clusters over folds too: some recordings of UrbanSound8K lie in two.
-        _add(counts, profile or f"\t{fold}\t{clip}", (target, prediction), 1, int(target == prediction))
+        profile = row["profile"] or f"\t{fold}\t{row['path']}"
+        _add(counts, profile, (target, prediction), 1, int(target == prediction))
     return counts
 
 
@@ -95,53 +85,45 @@ class ProfileCounts:
     def __init__(self, table: Path, from_file: bool = True):
         self._cells = table.parent / "cells"
         self._counts: dict[tuple[Key, Training], Counts | None] = {}
-        self._stored: dict[Key, dict[Training, Counts]] = {}
-        found = [path for path in (table.with_name(NAME), table.with_name(_OLDER)) if path.is_file()]
-        if from_file and found:
-            self._read(found[0])
-
-    def _read(self, path: Path) -> None:
-        for number, row in enumerate(read_rows(path, {*_PLACE, "profile", *_COUNTED}), start=2):
+        self._stored: dict[tuple[Key, Training], Counts] = {}
+        path = table.with_name(NAME)
+        if not (from_file and path.is_file()):
+            return
+        for number, row in enumerate(read_rows(path, {*_PLACE, "profile", *_CLASSES, *_COUNTED}), start=2):
             if not (row["clips"].isdecimal() and row["correct"].isdecimal()):
                 raise InputError(
                     f"{path}:{number}: clips and correct have to be whole numbers; run the benchmark again"
                 )
             *key, fold, seed = (row[name] for name in _PLACE)
-            counts = self._stored.setdefault(tuple(key), {}).setdefault((fold, seed), {})
-            classes = tuple(row.get(name, "") for name in _CLASSES)
+            counts = self._stored.setdefault((tuple(key), (fold, seed)), {})
+            classes = row["target"], row["prediction"]
             _add(counts, row["profile"], classes, int(row["clips"]), int(row["correct"]))
-
-    def stored(self, key: Key) -> list[Training]:
-        """The trainings of a row that the file has counts of."""
-        return list(self._stored.get(key, ()))
-
-    def of(self, key: Key, training: Training) -> Counts | None:
-        """The counts of one training in a row of the table; None where there are none."""
-        if (key, training) not in self._counts:
-            path = evaluation_folder(self._cells, key, training) / "predictions.tsv"
-            self._counts[key, training] = (
-                count_predictions(path, training[0]) if path.is_file() else self._stored.get(key, {}).get(training)
-            )
-        return self._counts[key, training]
 
     def counted(self, row: Row) -> dict[Training, Counts]:
         """The counts of a row's trainings, of those that have any."""
-        found = {training: self.of(row.key, training) for training in row.trainings}
+        found = {training: self._of(row.key, training) for training in row.trainings}
         return {training: counts for training, counts in found.items() if counts is not None}
+
+    def _of(self, key: Key, training: Training) -> Counts | None:
+        place = key, training
+        if place not in self._counts:
+            path = evaluation_folder(self._cells, key, training) / "predictions.tsv"
+            self._counts[place] = count_predictions(path, training[0]) if path.is_file() else self._stored.get(place)
+        return self._counts[place]
 
     def sums(self, row: Row) -> tuple[np.ndarray, np.ndarray] | None:
         """How many clips of each profile are right, the mean over seeds, and how many there are: (P,) and (P,).
 
-        None where a fold was not counted, or its seeds were not given the same clips.
+        None where a training was not counted, or the seeds of a fold were not given the same clips.
         """
-        averaged = self._averaged(row)
-        return None if averaged is None else _by_profile({at: (n, right) for at, (n, right) in averaged.items()})
+        averaged = self._averaged(row) if len(self.counted(row)) == len(row.trainings) else None
+        return None if averaged is None else _by_profile(averaged)
 
     def differences(self, row: Row, other: Row) -> tuple[np.ndarray, np.ndarray] | None:
         """What a row has right more than another by profile, (P,), and the clips, (P,); seeds are averaged first.
 
-        A profile's clips in a fold are paired where both were given as many of them. None where none are, and where
-        :meth:`sums` would be None.
+        A profile's clips in a fold are paired where both were given as many of them. None where none are, where a fold
+        was not counted, and where its seeds were not given the same clips.
         """
         ours, theirs = self._averaged(row), self._averaged(other)
         if ours is None or theirs is None:
@@ -184,8 +166,9 @@ class ProfileCounts:
         classes = sorted({name for _, _, both in cells for one in both for pair in one for name in pair})
         if not cells or "" in classes:
             return None
-        place = {name: number for number, name in enumerate(classes)}
-        trainings, profiles = (_numbered(cell[axis] for cell in cells) for axis in (0, 1))
+        trainings, profiles, place = (
+            _numbered(names) for names in ((cell[0] for cell in cells), (cell[1] for cell in cells), classes)
+        )
         counts = np.zeros((2, len(profiles), len(trainings), len(classes), len(classes)))
         for training, profile, both in cells:
             for side, by_class in enumerate(both):
@@ -195,15 +178,8 @@ class ProfileCounts:
 
     def confusion(self, row: Row) -> tuple[np.ndarray, list[str]] | None:
         """The sum over a row's trainings, (K, K) rows targets, and the classes; None where one has no counts."""
-        counted = self.counted(row)
-        found = [item for counts in counted.values() for by_class in counts.values() for item in by_class.items()]
-        place = _numbered(name for pair, _ in found for name in pair)
-        if len(counted) < len(row.trainings) or not found or "" in place:
-            return None
-        total = np.zeros((len(place), len(place)), np.int64)
-        for (target, prediction), (clips, _) in found:
-            total[place[target], place[prediction]] += clips
-        return total, list(place)
+        found = self.confusions(row, row) if len(self.counted(row)) == len(row.trainings) else None
+        return None if found is None else (found[0].sum(axis=(0, 1)), found[2])
 
 
 def _numbered(names: Iterable) -> dict:
@@ -213,11 +189,9 @@ def _numbered(names: Iterable) -> dict:
 def _by_profile(values: dict[tuple[str, str], tuple[int, float]]) -> tuple[np.ndarray, np.ndarray]:
     """Sums and clips of each profile, over folds."""
     place = _numbered(profile for _, profile in values)
-    sums, clips = np.zeros(len(place)), np.zeros(len(place), np.int64)
-    for (_, profile), (n_clips, value) in values.items():
-        sums[place[profile]] += value
-        clips[place[profile]] += n_clips
-    return sums, clips
+    at = [place[profile] for _, profile in values]
+    clips, sums = np.array(list(values.values())).T
+    return np.bincount(at, sums), np.bincount(at, clips).astype(np.int64)
 
 
 def write_by_profile(path: Path, table: Sequence[Row], counts: ProfileCounts) -> None:

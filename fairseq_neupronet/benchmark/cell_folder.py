@@ -16,17 +16,23 @@ from pathlib import Path
 import yaml
 
 from fairseq_neupronet import __version__
-from fairseq_neupronet.benchmark.cells import Cell, composed, config_hash
+from fairseq_neupronet.benchmark.cells import Cell, composed, config_hash, training_hash
 from fairseq_neupronet.files import atomic_file, package_folder
 
 _STATE, _TRAINING = "cell.json", "training.json"
 
 
 class CellFolder:
-    """The folder of ``cell`` below the benchmark's ``out``."""
+    """One cell's folder.
 
-    def __init__(self, out: Path, cell: Cell):
-        self.cell = cell
+    Args:
+        out: the benchmark's folder.
+        cell: whose folder it is.
+        evaluation: subsets, protocols and options of ``neupronet evaluate``, and whether embeddings are kept.
+    """
+
+    def __init__(self, out: Path, cell: Cell, evaluation: dict):
+        self.cell, self._evaluation = cell, evaluation
         self.path = out / "cells" / cell.name
         self.log = self.path / "log.txt"
         self.train = self.path / "train"
@@ -36,35 +42,32 @@ class CellFolder:
         self.results = self.path / "results.csv"
         self.lock = self.path / "lock"
 
+    @property
+    def digest(self) -> str:
+        """Of all that decides the cell's result."""
+        return config_hash(self.cell, self._evaluation)
+
     def state(self) -> dict:
         """What ``cell.json`` says; empty where there is none."""
-        try:
-            return json.loads((self.path / _STATE).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
+        return _read(self.path / _STATE) or {}
 
-    def is_finished(self, digest: str) -> bool:
-        state = self.state()
+    def is_finished(self) -> bool:
+        """Whether it holds the cell's result."""
         made = self.results if self.cell.stage == "finetuning" else self.best
-        return state.get("finished", False) and state["config_hash"] == digest and made.is_file()
+        state = self.state()
+        return state.get("finished", False) and state["config_hash"] == self.digest and made.is_file()
 
-    def is_stale(self, digest: str) -> bool:
+    def is_stale(self) -> bool:
         """Whether it holds work on another config, or on other data."""
         state = self.state()
-        return bool(state) and state["config_hash"] != digest
+        return bool(state) and state["config_hash"] != self.digest
 
-    def has_training(self, digest: str, training: str) -> bool:
-        """Whether it holds that very training, begun, and all that it left where it has ended."""
-        try:
-            ended = json.loads((self.train / _TRAINING).read_text(encoding="utf-8")).get("finished", False)
-        except (OSError, ValueError, AttributeError):
-            return False
-        state = self.state()
-        # An older version did not write down which training it is; where nothing is written, the training itself knows.
-        is_that = not state or (
-            state["training_hash"] == training if "training_hash" in state else state["config_hash"] == digest
-        )
-        return is_that and (self.best.is_file() or not ended)
+    def has_training(self) -> bool:
+        """Whether it holds the cell's training, begun, and all that it left where it has ended."""
+        training, state = _read(self.train / _TRAINING), self.state()
+        # Where nothing is written of the cell, the training itself knows whether it is the same.
+        is_that = training is not None and (not state or state.get("training_hash") == training_hash(self.cell))
+        return is_that and (self.best.is_file() or not training.get("finished", False))
 
     def seconds(self) -> float:
         """What earlier attempts took; one that was killed, as long as it wrote its log."""
@@ -86,36 +89,19 @@ class CellFolder:
         self.results.unlink(missing_ok=True)
         shutil.rmtree(self.evaluation, ignore_errors=True)
 
-    def begin(self, digest: str, training: str, version: str, seconds: float, since: float | None) -> None:
-        """Write down what the folder is for.
+    def note(self, seconds: float, since: float | None = None, finished: bool = False) -> None:
+        """Write down what the folder is for, and how far it is.
 
         Args:
-            digest, training: of :func:`config_hash` and :func:`training_hash`.
-            version: of the code.
             seconds: spent on it before.
-            since: Unix time at which this attempt began; None as it is stopped, its time being among the seconds.
+            since: Unix time at which an attempt began; None as it is stopped, its time being among the seconds.
+            finished: whether it holds the cell's result.
         """
-        with atomic_file(self.path / "config.yaml") as file:
-            yaml.safe_dump(composed(self.cell), file, sort_keys=False)
-        self._write(digest, training, version, seconds, finished=False, since=since)
-
-    def finish(self, digest: str, training: str, version: str, seconds: float) -> None:
-        self._write(digest, training, version, seconds, finished=True)
-
-    def drop_checkpoints(self) -> None:
-        """Remove what the table no longer needs; an extractor keeps its best, and every training its log."""
-        for path in self.checkpoints.glob("*checkpoint*"):
-            if self.cell.stage == "finetuning" or path != self.best:
-                path.unlink()
-
-    def _write(
-        self, digest: str, training: str, version: str, seconds: float, finished: bool, since: float | None = None
-    ) -> None:
         cell = self.cell
         state = {
-            "config_hash": digest,
-            "training_hash": training,
-            "version": version,
+            "config_hash": self.digest,
+            "training_hash": training_hash(cell),
+            "version": version(),
             "finished": finished,
             "seconds": round(seconds, 1),
             "since": since,
@@ -124,9 +110,25 @@ class CellFolder:
             "overrides": cell.overrides,
             "data": cell.data,
         }
+        with atomic_file(self.path / "config.yaml") as file:
+            yaml.safe_dump(composed(cell), file, sort_keys=False)
         with atomic_file(self.path / _STATE) as file:
             json.dump(state, file, indent=2)
             file.write("\n")
+
+    def drop_checkpoints(self) -> None:
+        """Remove what the table no longer needs; an extractor keeps its best, and every training its log."""
+        for path in self.checkpoints.glob("*checkpoint*"):
+            if self.cell.stage == "finetuning" or path != self.best:
+                path.unlink()
+
+
+def _read(path: Path) -> dict | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
 
 
 @dataclass
@@ -148,26 +150,15 @@ class Settings:
     jobs: int = 1
 
     def folder(self, cell: Cell) -> CellFolder:
-        return CellFolder(self.out, cell)
-
-    def digest(self, cell: Cell) -> str:
-        return config_hash(cell, self.evaluation | {"embeddings": cell in self.embeddings})
+        return CellFolder(self.out, cell, self.evaluation | {"embeddings": cell in self.embeddings})
 
 
 def training_command(folder: CellFolder, extractor: CellFolder | None) -> list[str]:
     """``fairseq-hydra-train`` with the cell's recipe, data, seed and folder."""
     cell = folder.cell
-    command = [
-        _program("fairseq-hydra-train"),
-        "--config-dir",
-        str(cell.recipe_folder),
-        "--config-name",
-        cell.recipe,
-        *cell.overrides,
-        f"task.data={_quoted(Path(cell.data).resolve())}",
-        f"common.seed={cell.seed}",
-        f"hydra.run.dir={_quoted(folder.train.resolve())}",
-    ]
+    command = [_program("fairseq-hydra-train"), "--config-dir", str(cell.recipe_folder), "--config-name", cell.recipe]
+    command += [*cell.overrides, f"task.data={_quoted(Path(cell.data).resolve())}", f"common.seed={cell.seed}"]
+    command.append(f"hydra.run.dir={_quoted(folder.train.resolve())}")
     if extractor is not None:
         command.append(f"model.profile_extractor_path={_quoted(extractor.best.resolve())}")
     return command
@@ -175,24 +166,21 @@ def training_command(folder: CellFolder, extractor: CellFolder | None) -> list[s
 
 def evaluation_command(folder: CellFolder, evaluation: dict, embeddings: bool) -> list[str]:
     """``neupronet evaluate`` of the cell's best checkpoint."""
+    options = {
+        "--path": str(folder.best),
+        "--data": folder.cell.data,
+        "--subset": ",".join(evaluation["subsets"]),
+        "--protocol": ",".join(evaluation["protocols"]),
+        "--out": str(folder.evaluation),
+    }
     command = [
         sys.executable,
         "-m",
         "fairseq_neupronet",
         "evaluate",
-        "--path",
-        str(folder.best),
-        "--data",
-        folder.cell.data,
-        "--subset",
-        ",".join(evaluation["subsets"]),
-        "--protocol",
-        ",".join(evaluation["protocols"]),
-        "--out",
-        str(folder.evaluation),
-        *map(str, evaluation["options"]),
+        *(text for pair in options.items() for text in pair),
     ]
-    return command + ["--embeddings"] if embeddings else command
+    return [*command, *map(str, evaluation["options"]), *(["--embeddings"] if embeddings else [])]
 
 
 def printed(command: list[str]) -> str:

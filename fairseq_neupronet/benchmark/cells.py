@@ -1,11 +1,8 @@
 """The cells of a benchmark: one training and its evaluation each, or the pretraining of an extractor."""
 
-import contextlib
 import hashlib
 import json
-import logging
 import re
-import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +13,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fairseq_neupronet.benchmark.config import AXES, EXTRACTOR
-from fairseq_neupronet.errors import InputError, sentence_of
+from fairseq_neupronet.errors import InputError, quiet_libraries, sentence_of
 from fairseq_neupronet.files import configs_folder
 
 _PLACEHOLDER = re.compile(r"\{(fold|seed)(:[^{}]*)?\}")
@@ -74,56 +71,36 @@ def plan_cells(config: dict) -> list[Cell]:
                     if variant["pretrained"]:
                         key = (dataset_name, fold)
                         if key not in extractors:
-                            extractors[key] = _extractor(config, dataset_name, dataset, variant_name, fold)
+                            extractors[key] = _extractor(config, dataset_name, variant_name, fold)
                             cells.append(extractors[key])
                         extractor = extractors[key]
-                    cells.append(_training(config, dataset_name, variant_name, fold, seed, extractor))
+                    recipe = variant["recipe"].replace("{recipe}", dataset["recipe"])
+                    overrides = [*dataset["overrides"], *variant["overrides"], *config["overrides"]]
+                    ms_per_clip = variant["ms_per_clip"] or dataset["ms_per_clip"]
+                    place = dataset_name, variant_name, fold, seed
+                    cells.append(_cell(config, place, "finetuning", recipe, overrides, ms_per_clip, extractor))
     return cells
 
 
-def _training(config: dict, dataset_name: str, variant_name: str, fold, seed: int, extractor: Cell | None) -> Cell:
-    dataset, variant = config["datasets"][dataset_name], config["variants"][variant_name]
-    overrides = [*dataset["overrides"], *variant["overrides"], *config["overrides"]]
-    return Cell(
-        dataset=dataset_name,
-        variant=variant_name,
-        fold=fold,
-        seed=seed,
-        stage="finetuning",
-        recipe_folder=_folder(config["recipes"], "finetuning"),
-        recipe=variant["recipe"].replace("{recipe}", dataset["recipe"]),
-        data=_filled(dataset["data"], fold, seed),
-        overrides=tuple(_filled(override, fold, seed) for override in overrides),
-        ms_per_clip=variant["ms_per_clip"] or dataset["ms_per_clip"],
-        extractor=extractor,
-    )
-
-
-def _extractor(config: dict, dataset_name: str, dataset: dict, variant_name: str, fold) -> Cell:
-    pretraining = dataset["pretraining"]
+def _extractor(config: dict, dataset_name: str, variant_name: str, fold) -> Cell:
+    pretraining = config["datasets"][dataset_name]["pretraining"]
     if pretraining is None:
         raise InputError(
             f"variant {variant_name} is pretrained and datasets.{dataset_name} has no section "
             "pretraining; add one with its recipe, or set pretrained: false"
         )
-    return Cell(
-        dataset=dataset_name,
-        variant=EXTRACTOR,
-        fold=fold,
-        seed=_EXTRACTOR_SEED,
-        stage="pretraining",
-        recipe_folder=_folder(config["pretraining_recipes"], "pretraining"),
-        recipe=pretraining["recipe"],
-        data=_filled(dataset["data"], fold, _EXTRACTOR_SEED),
-        overrides=tuple(_filled(override, fold, _EXTRACTOR_SEED) for override in pretraining["overrides"]),
-        ms_per_clip=pretraining["ms_per_clip"],
+    place = dataset_name, EXTRACTOR, fold, _EXTRACTOR_SEED
+    return _cell(
+        config, place, "pretraining", pretraining["recipe"], pretraining["overrides"], pretraining["ms_per_clip"]
     )
 
 
-def _folder(given: str | None, stage: str) -> Path:
-    if given is not None:
-        return Path(given).resolve()
-    return configs_folder() / stage
+def _cell(config: dict, place: tuple, stage: str, recipe: str, overrides: list, ms_per_clip, extractor=None) -> Cell:
+    """A cell of data set, variant, fold and seed; ``{fold}`` and ``{seed}`` of its data and overrides filled in."""
+    given = config["recipes" if stage == "finetuning" else "pretraining_recipes"]
+    folder = configs_folder() / stage if given is None else Path(given).resolve()
+    data, *overrides = (_filled(text, *place[2:]) for text in [config["datasets"][place[0]]["data"], *overrides])
+    return Cell(*place, stage, folder, recipe, data, tuple(overrides), ms_per_clip, extractor)
 
 
 def _filled(text: str, fold, seed: int) -> str:
@@ -148,7 +125,9 @@ def chosen(cells: list[Cell], only: dict) -> list[Cell]:
     Raises:
         InputError: a value that no cell has.
     """
-    wanted = {axis: {str(value) for value in _as_list(values)} for axis, values in only.items()}
+    wanted = {
+        axis: set(map(str, values if isinstance(values, (list, tuple)) else [values])) for axis, values in only.items()
+    }
     for axis, values in wanted.items():
         known = [str(getattr(cell, axis)) for cell in cells if cell.stage == "finetuning"]
         if missing := sorted(values - set(known)):
@@ -166,39 +145,21 @@ def chosen(cells: list[Cell], only: dict) -> list[Cell]:
     return [cell for cell in cells if cell in kept or cell in needed]
 
 
-def _as_list(values) -> list:
-    return list(values) if isinstance(values, (list, tuple)) else [values]
-
-
 @lru_cache(maxsize=256)
 def _composed(folder: Path, recipe: str, overrides: tuple[str, ...]) -> dict:
     if not (folder / f"{recipe}.yaml").is_file():
         known = sorted(path.stem for path in folder.glob("*.yaml") if path.stem != "options")
         raise InputError(f"{folder}: has no recipe {recipe!r}; known are {', '.join(known) or 'none'}")
     try:
-        with _as_fairseq(recipe), initialize_config_dir(str(folder), version_base="1.1"):
-            return OmegaConf.to_container(compose(recipe, list(overrides)), enum_to_str=True)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise InputError(f"recipe {recipe} of {folder} cannot be composed: {sentence_of(error)}") from error
-
-
-@contextlib.contextmanager
-def _as_fairseq(recipe: str):
-    """With all options of fairseq, as fairseq-hydra-train has them, and without Hydra's remarks on how they come in."""
-    loggers = [logging.getLogger(name) for name in ("fairseq", "hydra")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet_libraries():
+            # With all options of fairseq, as fairseq-hydra-train has them.
             from fairseq.dataclass.initialize import hydra_init
 
             hydra_init(recipe)
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+            with initialize_config_dir(str(folder), version_base="1.1"):
+                return OmegaConf.to_container(compose(recipe, list(overrides)), enum_to_str=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise InputError(f"recipe {recipe} of {folder} cannot be composed: {sentence_of(error)}") from error
 
 
 def composed(cell: Cell) -> dict:
@@ -243,37 +204,30 @@ def data_digest(folder: str, subsets: tuple[str, ...] = ()) -> str:
     for name in present:
         digest.update(f"{name}\n".encode())
         content = (root / name).read_bytes()
-        digest.update(_without_root(content) if name.endswith(".tsv") else content)
+        # Line 1 of a manifest says where the features stand: the same data elsewhere is the same data.
+        digest.update(content.partition(b"\n")[2] if name.endswith(".tsv") else content)
     return digest.hexdigest()
-
-
-def _without_root(manifest: bytes) -> bytes:
-    # Line 1 says where the features stand: the same data elsewhere is the same data.
-    return manifest.partition(b"\n")[2]
 
 
 def training_hash(cell: Cell) -> str:
     """Digest of all that decides what a cell's training ends with, 12 hexadecimal digits."""
-    return _digest(cell, (), None)
+    return config_hash(cell, None)
 
 
-def config_hash(cell: Cell, evaluation: dict) -> str:
+def config_hash(cell: Cell, evaluation: dict | None) -> str:
     """Digest of all that decides a cell's result, 12 hexadecimal digits.
 
     Args:
         cell: the cell.
-        evaluation: subsets, protocols and options of the evaluation.
+        evaluation: subsets, protocols and options of the evaluation; None for the training alone.
     """
-    return _digest(cell, tuple(evaluation["subsets"]), evaluation)
-
-
-def _digest(cell: Cell, subsets: tuple[str, ...], evaluation: dict | None) -> str:
-    finetuning = cell.stage == "finetuning"
+    if cell.stage == "pretraining":
+        evaluation = None
     decisive = {
         "config": composed(cell),
         "seed": cell.seed,
-        "data": data_digest(cell.data, subsets if finetuning else ()),
-        "evaluation": evaluation if finetuning else None,
+        "data": data_digest(cell.data, tuple(evaluation["subsets"]) if evaluation else ()),
+        "evaluation": evaluation,
         "extractor": None if cell.extractor is None else training_hash(cell.extractor),
     }
     return hashlib.sha256(json.dumps(decisive, sort_keys=True, default=str).encode()).hexdigest()[:12]

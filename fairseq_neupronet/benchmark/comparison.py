@@ -1,12 +1,16 @@
-"""A table's rows compared with a reference by a paired test, and printed."""
+"""A table of results: its rows compared with a reference by a paired test, and printed."""
 
+import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
+from urllib.parse import quote
 
 from fairseq_neupronet.benchmark.by_profile import ProfileCounts
-from fairseq_neupronet.benchmark.results import SUMMARY_COLUMNS, Row, read_table, summary_row, write_rows
+from fairseq_neupronet.benchmark.results import SUMMARY_COLUMNS, Key, Row, read_table, write_rows
 from fairseq_neupronet.benchmark.statistics import (
     Comparison,
     bootstrap_interval,
@@ -14,8 +18,10 @@ from fairseq_neupronet.benchmark.statistics import (
     compare_sums,
     counted_metric,
 )
+from fairseq_neupronet.errors import InputError
 
 _TESTED = ("accuracy", "macro_f1", "icbhi_score")
+_ENROLLED = re.compile(r"enrol-(\d+)")
 
 
 @dataclass(frozen=True)
@@ -39,21 +45,18 @@ def compared_metric(metrics: Sequence[str]) -> str:
     return metrics[0] if metrics and metrics[0] in _TESTED else _TESTED[0]
 
 
-def summaries(
-    table: Sequence[Row], counts: ProfileCounts, reference: str | None = None, metric: str = _TESTED[0]
-) -> list[Summary]:
+def summaries(table: Sequence[Row], counts: ProfileCounts, reference: str, metric: str = _TESTED[0]) -> list[Summary]:
     """Compare every row with the reference's under the same data set, subset and protocol.
 
     Args:
         table: of :func:`read_table`.
         counts: of its trainings.
-        reference: the variant to compare with; unset: the first.
+        reference: the variant to compare with.
         metric: of the paired test.
 
     Raises:
         InputError: a file of predictions is damaged.
     """
-    reference = reference or (table[0].key[1] if table else None)
     rows = {row.key: row for row in table}
     found = []
     for row in table:
@@ -76,6 +79,94 @@ def _compared(counts: ProfileCounts, row: Row, other: Row, metric: str) -> Compa
     return None if math.isnan(comparison.difference) else comparison
 
 
+@dataclass(frozen=True)
+class Source:
+    """A ``results.csv`` with its cells or its ``by_profile.csv.gz``, or a ``summary.csv`` with the latter.
+
+    Attributes:
+        path: the table.
+        table: its rows.
+        reference: the variant that others are compared with.
+        metric: of the paired test.
+    """
+
+    path: Path
+    table: list[Row]
+    reference: str
+    metric: str = "accuracy"
+
+    @classmethod
+    def open(cls, path: str | Path, reference: str | None = None, metric: str = "accuracy") -> "Source":
+        """Read a table.
+
+        Raises:
+            InputError: no such table, an empty one, or one without the reference.
+        """
+        path = Path(path)
+        table = read_table(path, cache(lambda *names: _config_text(path.parent.joinpath("cells", *names))))
+        if not table:
+            raise InputError(f"{path}: has no rows; let neupronet benchmark finish a cell first")
+        variants = list(dict.fromkeys(row.key[1] for row in table))
+        if reference is not None and reference not in variants:
+            raise InputError(
+                f"--reference {reference}: there is no such variant in {path}; known are {', '.join(variants)}"
+            )
+        return cls(path, table, reference or ("base" if "base" in variants else variants[0]), metric)
+
+    @cached_property
+    def rows(self) -> dict[Key, Row]:
+        return {row.key: row for row in self.table}
+
+    @property
+    def cells(self) -> Path:
+        return self.path.parent / "cells"
+
+    @cached_property
+    def counts(self) -> ProfileCounts:
+        return ProfileCounts(self.path)
+
+    @cached_property
+    def summaries(self) -> list[Summary]:
+        return summaries(self.table, self.counts, self.reference, self.metric)
+
+    @cached_property
+    def datasets(self) -> list[str]:
+        return list(dict.fromkeys(key[0] for key in self.rows))
+
+    def subset(self, dataset: str) -> str:
+        """The subset that figures show: test where there is one."""
+        subsets = list(dict.fromkeys(key[2] for key in self.rows if key[0] == dataset))
+        return "test" if "test" in subsets else subsets[0]
+
+    def protocols(self, dataset: str) -> list[str]:
+        """From the fewest clips in a group to the most."""
+        subset = self.subset(dataset)
+        found = dict.fromkeys(key[3] for key in self.rows if key[0] == dataset and key[2] == subset)
+        return sorted(found, key=group_size)
+
+    def models(self, dataset: str) -> list[str]:
+        """Trained variants, without the controls of their outputs."""
+        return list(dict.fromkeys(key[1] for key in self.rows if key[0] == dataset and "+" not in key[1]))
+
+
+def _config_text(variant: Path) -> str:
+    """The recipe and the overrides of a variant's first cell, as its ``cell.json`` names them."""
+    for path in sorted(variant.glob("*/*/cell.json")):
+        try:
+            state = json.loads(path.read_text(encoding="utf-8"))
+            return " ".join([state["recipe"], *state["overrides"]])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return ""
+
+
+def group_size(protocol: str) -> tuple[int, str]:
+    """Sorts protocols by how many clips a group has at most."""
+    if match := _ENROLLED.fullmatch(protocol):
+        return int(match[1]), protocol
+    return {"single": 0, "full": 1_000_000}.get(protocol, 500_000), protocol
+
+
 def write_summary(path: Path, table: Sequence[Row], counts: ProfileCounts) -> None:
     """Write ``summary.csv``: a line a variant, protocol, control and metric.
 
@@ -86,13 +177,22 @@ def write_summary(path: Path, table: Sequence[Row], counts: ProfileCounts) -> No
     """
     lines = []
     for row in table:
-        whole = counts.sums(row) if len(counts.counted(row)) == len(row.trainings) else None
-        for metric in row.figures:
+        variant, _, control = row.key[1].partition("+")
+        folds, seeds = ({training[axis] for training in row.trainings} for axis in (0, 1))
+        trainings = " ".join(f"{quote(fold, safe='')}:{seed}" for fold, seed in row.trainings)
+        whole = counts.sums(row)
+        n_clips = "" if whole is None else whole[1].sum()
+        for metric, (mean, deviation) in row.figures.items():
             interval = ("", "")
             if metric == "accuracy" and whole is not None and len(whole[0]) > 1:
-                low, high = bootstrap_interval(*whole)
-                interval = f"{low:.4f}", f"{high:.4f}"
-            lines.append(summary_row(row, metric, "" if whole is None else str(whole[1].sum()), interval))
+                interval = [f"{end:.4f}" for end in bootstrap_interval(*whole)]
+            fields = (
+                *(row.key[0], variant, control, *row.key[2:], metric),
+                *(f"{mean:.9g}", "" if math.isnan(deviation) else f"{deviation:.9g}"),
+                *(len(folds), len(seeds), trainings, n_clips, *interval),
+                *(f"{row.hours:.3g}", " ".join(row.versions), row.config),
+            )
+            lines.append(dict(zip(SUMMARY_COLUMNS, fields, strict=True)))
     write_rows(path, SUMMARY_COLUMNS, lines)
 
 
@@ -159,7 +259,7 @@ def summary_lines(results: Path, reference: str, metrics: Sequence[str]) -> list
     """The table for a terminal, and what its columns mean."""
     found = summaries(read_table(results), ProfileCounts(results), reference, compared_metric(metrics))
     table = summary_table(found, metrics, reference)
-    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = ["  ".join(field.ljust(width) for field, width in zip(row, widths, strict=True)).rstrip() for row in table]
     return [*lines, *NOTES.splitlines()]
 

@@ -2,6 +2,7 @@
 
 import difflib
 import reprlib
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -63,7 +64,7 @@ def _is_scalar(value: object) -> bool:
 
 _TEXT: _Rule = (lambda value: isinstance(value, str) and bool(value), "text")
 _SWITCH: _Rule = (lambda value: isinstance(value, bool), "true or false")
-_VALUES: dict[str, _Rule] = {
+_RULES: dict[str, _Rule] = {  # of a key's value, or of each item of its list
     "recipes": _TEXT,
     "pretraining_recipes": _TEXT,
     "recipe": _TEXT,
@@ -73,8 +74,6 @@ _VALUES: dict[str, _Rule] = {
     "pretrained": _SWITCH,
     "jobs": (lambda value: _is_whole(value) and value >= 1, "a whole number from 1 up"),
     "ms_per_clip": (_is_number, "milliseconds, a number above 0"),
-}
-_ITEMS: dict[str, _Rule] = {
     "seeds": (lambda value: _is_whole(value) and value >= 0, "whole numbers from 0 up"),
     "folds": (_is_scalar, "numbers or names"),
     "overrides": _TEXT,
@@ -137,15 +136,12 @@ def _setting(text: str) -> DictConfig:
 def _checked(path: Path, config: dict) -> dict:
     config = _completed(path, "", config, _DEFAULTS)
     _check_evaluation(str(path), config)
-    for name in ("datasets", "variants"):
-        if not config[name]:
-            raise InputError(f"{path}: {name} is empty; name at least one")
-    config["datasets"] = {
-        name: _completed(path, f"datasets.{name}.", dataset, _DATASET) for name, dataset in config["datasets"].items()
-    }
-    config["variants"] = {
-        name: _completed(path, f"variants.{name}.", variant, _VARIANT) for name, variant in config["variants"].items()
-    }
+    for kind, defaults in (("datasets", _DATASET), ("variants", _VARIANT)):
+        if not config[kind]:
+            raise InputError(f"{path}: {kind} is empty; name at least one")
+        config[kind] = {
+            name: _completed(path, f"{kind}.{name}.", given, defaults) for name, given in config[kind].items()
+        }
     for name, dataset in config["datasets"].items():
         for key in ("data", "recipe"):
             if dataset[key] is None:
@@ -196,55 +192,25 @@ def _completed(path: Path, section: str, given, defaults: dict) -> dict:
         raise InputError(f"{path}: {section.rstrip('.')} must be a mapping of {', '.join(defaults)}")
     for key in given:
         if key not in defaults:
-            near = difflib.get_close_matches(str(key), defaults, n=1)
-            raise InputError(
-                f"{path}: unknown key {section}{key}; "
-                + (f"did you mean {near[0]}?" if near else f"known are {', '.join(defaults)}")
-            )
+            raise InputError(f"{path}: unknown key {section}{key}; {_nearest(key, defaults)}")
     values = defaults | {key: value for key, value in given.items() if value is not None}
     for key, default in defaults.items():
-        if isinstance(default, list) and not isinstance(values[key], list):
-            raise InputError(f"{path}: {section}{key} must be a list, as [{values[key]}]")
-        if isinstance(default, dict) and not isinstance(values[key], dict):
-            raise InputError(f"{path}: {section}{key} must be a mapping of names, not {reprlib.repr(values[key])}")
-    _check_values(str(path), section, values)
+        value, place, is_list = values[key], f"{path}: {section}{key}", isinstance(default, list)
+        if is_list and not isinstance(value, list):
+            raise InputError(f"{place} must be a list, as [{value}]")
+        if isinstance(default, dict) and not isinstance(value, dict):
+            raise InputError(f"{place} must be a mapping of names, not {reprlib.repr(value)}")
+        fits, wanted = _RULES.get(key, (lambda value: True, ""))
+        for item in value if is_list else [value]:
+            if not fits(item) and (is_list or item is not None):
+                raise InputError(f"{place} {'holds' if is_list else 'is'} {reprlib.repr(item)}; give {wanted}")
+        if key in _NEVER_EMPTY:
+            if not value:
+                raise InputError(f"{place} is empty; name at least one")
+            counted = Counter(map(str, value))
+            if twice := [item for item in counted if counted[item] > 1]:
+                raise InputError(f"{place} holds {twice[0]} twice; name each once")
     return values
-
-
-def _check_values(where: str, section: str, values: dict) -> None:
-    """Refuse values that are not of the kind that their key wants, and values that a list holds twice.
-
-    Args:
-        where: the file, for the sentence.
-        section: with a dot at its end, or empty.
-        values: of the section.
-
-    Raises:
-        InputError: naming the key.
-    """
-    for key, value in values.items():
-        place = f"{where}: {section}{key}"
-        if key in _VALUES and value is not None:
-            fits, wanted = _VALUES[key]
-            if not fits(value):
-                raise InputError(f"{place} is {reprlib.repr(value)}; give {wanted}")
-        elif key in _ITEMS:
-            fits, wanted = _ITEMS[key]
-            for item in value:
-                if not fits(item):
-                    raise InputError(f"{place} holds {reprlib.repr(item)}; give {wanted}")
-            if key in _NEVER_EMPTY:
-                _check_set(place, value)
-
-
-def _check_set(place: str, items: list) -> None:
-    if not items:
-        raise InputError(f"{place} is empty; name at least one")
-    seen = set()
-    for item in map(str, items):
-        if item in seen:
-            raise InputError(f"{place} holds {item} twice; name each once")
-        seen.add(item)
 
 
 def _check_evaluation(where: str, config: dict) -> None:
@@ -261,19 +227,19 @@ def _check_evaluation(where: str, config: dict) -> None:
     for subset in config["subsets"]:
         if subset.startswith("train"):
             raise InputError(f"{where}: subsets holds {subset}; fairseq trains on a split of such a name, name another")
+    known = METRICS + ICBHI_METRICS
     for metric in config["metrics"]:
-        _check_metric(f"{where}: metrics", metric)
+        if not (metric in known or metric.startswith("loss") or metric == "short_of_enrolment"):
+            raise InputError(
+                f"{where}: metrics holds {metric!r}, which neupronet evaluate does not compute; "
+                + _nearest(metric, known, " and losses")
+            )
     try:
         parse_options(map(str, config["evaluation"]))
     except InputError as error:
         raise InputError(f"{where}: evaluation: {error}") from None
 
 
-def _check_metric(place: str, metric: str, known: Iterable[str] = METRICS + ICBHI_METRICS) -> None:
-    if metric in known or metric.startswith("loss") or metric == "short_of_enrolment":
-        return
-    near = difflib.get_close_matches(metric, known, n=1)
-    raise InputError(
-        f"{place} holds {metric!r}, which neupronet evaluate does not compute; "
-        + (f"did you mean {near[0]}?" if near else f"known are {', '.join(known)} and losses")
-    )
+def _nearest(name, known: Iterable[str], others: str = "") -> str:
+    near = difflib.get_close_matches(str(name), known, n=1)
+    return f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}{others}"

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fairseq_neupronet.benchmark.by_profile import NAME, write_by_profile
-from fairseq_neupronet.benchmark.comparison import NOTES, compared_metric, summary_table, write_summary
-from fairseq_neupronet.benchmark.source import Source
+from fairseq_neupronet.benchmark.comparison import NOTES, Source, compared_metric, summary_table, write_summary
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.files import atomic_file
 
@@ -17,11 +16,9 @@ _CAPTIONS = {
     "standard deviation over cells where there are no predictions.",
     "accuracy_by_enrolment": "How many other clips of the profile a clip is classified with; shaded: 95 % interval of "
     "a bootstrap over profiles.",
-    "gain_by_profile_size": "Profiles grouped by their clips; bars: 95 % interval of a bootstrap over profiles.",
     "confusion": "Sums over folds and seeds.",
     "learning": "A thin line a cell, a thick one their mean.",
     "tsne": "One cell. Above, colours are classes; below, the profiles of most clips.",
-    "attention": "One cell: how much each clip (row) takes from the clips of its profile (columns), ordered by class.",
 }
 _STYLE = """\
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
@@ -92,7 +89,6 @@ def write_report(
         for kind in (".png", ".pdf") if pdf else (".png",):
             with atomic_file(path.with_suffix(kind), "wb") as file:
                 figure.savefig(file, format=kind[1:], dpi=_DPI, bbox_inches="tight")
-        _close(figure)
         caption = next(text for key, text in _CAPTIONS.items() if name.startswith(key))
         shown.append((f"{dataset}: {name.replace('_', ' ')}", caption, path))
     title = f"Benchmark: {', '.join(source.datasets)}"
@@ -133,29 +129,18 @@ def _untested(source: Source) -> str:
     return "; ".join(sentences)
 
 
-def _figures(source: Source) -> list:
+def _figures(source: Source) -> list[tuple]:
+    """Name, data set and figure of all that can be drawn."""
     try:
-        import matplotlib
-        import sklearn  # noqa: F401
+        from fairseq_neupronet.benchmark.figures import draw_all
     except ImportError as error:
         raise InputError(f"the report's figures need {error.name}; pip install 'fairseq-neupronet[report]'") from error
-    from fairseq_neupronet.benchmark.embedding_figures import figures_of_embeddings
-    from fairseq_neupronet.benchmark.figures import FIGURES
-
-    # All are drawn before anything is written, so that many are open at once.
-    matplotlib.rcParams["figure.max_open_warning"] = 0
-    found = []
-    for dataset in source.datasets:
-        drawn = [(name, draw(source, dataset)) for name, draw in FIGURES.items()]
-        drawn += figures_of_embeddings(source, dataset)
-        found += [(name, dataset, figure) for name, figure in drawn if figure is not None]
-    return found
-
-
-def _close(figure) -> None:
-    from matplotlib import pyplot as plt
-
-    plt.close(figure)
+    return [
+        (name, dataset, figure)
+        for dataset in source.datasets
+        for name, figure in draw_all(source, dataset)
+        if figure is not None
+    ]
 
 
 def _settings(source: Source) -> list[tuple[str, str]]:
@@ -191,29 +176,29 @@ def html_page(
         figures: (heading, caption, png file).
         settings: (name, value) of what made the results.
     """
-    parts = [
-        "<!DOCTYPE html>",
-        '<html lang="en">',
-        '<head><meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{html.escape(title)}</title>",
-        f"<style>{_STYLE}</style></head>",
-        "<body>",
-        f"<h1>{html.escape(title)}</h1>",
-        _html_table(table[0], table[1:]),
-        f'<p class="note">{html.escape(note)}</p>',
-    ]
+    shown = []
     for heading, caption, path in figures:
-        data = base64.b64encode(path.read_bytes()).decode("ascii")
-        parts += [
-            f"<h2>{html.escape(heading)}</h2>",
-            "<figure>",
-            f'<img alt="{html.escape(heading)}" src="data:image/png;base64,{data}">',
-            f"<figcaption>{html.escape(caption)}</figcaption>",
-            "</figure>",
-        ]
-    parts += ["<h2>What made these results</h2>", _html_table(("", ""), settings), "</body></html>"]
-    return "\n".join(parts) + "\n"
+        name, data = html.escape(heading), base64.b64encode(path.read_bytes()).decode("ascii")
+        shown.append(f"""<h2>{name}</h2>
+<figure>
+<img alt="{name}" src="data:image/png;base64,{data}">
+<figcaption>{html.escape(caption)}</figcaption>
+</figure>
+""")
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{html.escape(title)}</title>
+<style>{_STYLE}</style></head>
+<body>
+<h1>{html.escape(title)}</h1>
+{_html_table(table[0], table[1:])}
+<p class="note">{html.escape(note)}</p>
+{"".join(shown)}<h2>What made these results</h2>
+{_html_table(("", ""), settings)}
+</body></html>
+"""
 
 
 def _html_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -239,25 +224,19 @@ def latex(table: Sequence[Sequence[str]], caption: str) -> str:
     def row(fields):
         return " & ".join(_escaped(field) for field in fields) + r" \\"
 
-    columns = "l" * len(table[0])
-    return (
-        "\n".join(
-            [
-                r"\begin{table}",
-                r"\centering",
-                rf"\caption{{{_escaped(caption)}}}",
-                rf"\begin{{tabular}}{{{columns}}}",
-                r"\toprule",
-                row(table[0]),
-                r"\midrule",
-                *(row(fields) for fields in table[1:]),
-                r"\bottomrule",
-                r"\end{tabular}",
-                r"\end{table}",
-            ]
-        )
-        + "\n"
-    )
+    body = "\n".join(map(row, table[1:]))
+    return rf"""\begin{{table}}
+\centering
+\caption{{{_escaped(caption)}}}
+\begin{{tabular}}{{{"l" * len(table[0])}}}
+\toprule
+{row(table[0])}
+\midrule
+{body}
+\bottomrule
+\end{{tabular}}
+\end{{table}}
+"""
 
 
 def _escaped(text: str) -> str:

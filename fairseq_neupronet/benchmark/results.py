@@ -6,9 +6,9 @@ import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
-from fairseq_neupronet.benchmark.cell_folder import CellFolder
+from fairseq_neupronet.benchmark.cell_folder import CellFolder, version
 from fairseq_neupronet.benchmark.statistics import mean_and_deviation
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.files import atomic_file, require_regular
@@ -74,7 +74,7 @@ class Row:
     config: str = ""
 
 
-def write_cell_rows(folder: CellFolder, digest: str, version: str, seconds: float) -> None:
+def write_cell_rows(folder: CellFolder, seconds: float) -> None:
     """Turn the evaluation's ``results.csv`` into the cell's own rows; a control joins the variant's name with ``+``.
 
     Raises:
@@ -85,8 +85,8 @@ def write_cell_rows(folder: CellFolder, digest: str, version: str, seconds: floa
         "dataset": cell.dataset,
         "fold": cell.fold,
         "seed": cell.seed,
-        "config_hash": digest,
-        "version": version,
+        "config_hash": folder.digest,
+        "version": version(),
         "seconds": f"{seconds:.1f}",
     }
     rows = []
@@ -117,7 +117,7 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[dict]) -> None
 
 
 def read_rows(path: Path, columns: set[str]) -> list[dict[str, str]]:
-    """Read a table, which is compressed where its name ends in ``.gz``.
+    """Read a table, which is compressed where its name ends in ``.gz``, and has tabs and no quotes in ``.tsv``.
 
     Args:
         path: the file.
@@ -129,7 +129,8 @@ def read_rows(path: Path, columns: set[str]) -> list[dict[str, str]]:
     require_regular(path, f"a {path.name}")
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
+            form = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if path.suffix == ".tsv" else {}
+            reader = csv.DictReader(file, **form)
             lines, rows = [], []
             for row in reader:
                 lines.append(reader.line_num)
@@ -206,24 +207,3 @@ def _of_summary(rows: list[dict[str, str]]) -> list[Row]:
             table[key] = Row(key, trainings, {}, float(row["hours"] or 0), row["version"].split(), row["config"])
         table[key].figures[row["metric"]] = float(row["mean"]), float(row["deviation"] or "nan")
     return list(table.values())
-
-
-def summary_row(row: Row, metric: str, clips: str, interval: tuple[str, str]) -> dict[str, str]:
-    """One line of ``summary.csv``.
-
-    Args:
-        row: of the table.
-        metric: one of its figures.
-        clips: how many were classified in each seed, if that is known.
-        interval: of the figure, if it is known.
-    """
-    variant, _, control = row.key[1].partition("+")
-    mean, deviation = row.figures[metric]
-    folds, seeds = ({training[axis] for training in row.trainings} for axis in (0, 1))
-    fields = (
-        *(row.key[0], variant, control, *row.key[2:], metric),
-        *(f"{mean:.9g}", "" if deviation != deviation else f"{deviation:.9g}"),
-        *(len(folds), len(seeds), " ".join(f"{quote(fold, safe='')}:{seed}" for fold, seed in row.trainings)),
-        *(clips, *interval, f"{row.hours:.3g}", " ".join(row.versions), row.config),
-    )
-    return dict(zip(SUMMARY_COLUMNS, fields, strict=True))

@@ -4,7 +4,6 @@ import shutil
 import signal
 import sys
 import time
-from dataclasses import dataclass, field
 
 from fairseq_neupronet.benchmark.cell_folder import CellFolder, Settings
 from fairseq_neupronet.benchmark.cells import Cell
@@ -17,7 +16,12 @@ _EVERY = 0.5  # seconds between two drawings
 
 
 class Progress:
-    """Lines for what happens, and on a terminal a table of the cells at work below them.
+    """What becomes of the cells of a run: a line for each, and on a terminal a table of those at work below them.
+
+    Attributes:
+        finished: cells that were run to their end.
+        kept: cells that had been finished before, or by another runner meanwhile.
+        failed: cell → why.
 
     Args:
         stream: where to; unset: standard output.
@@ -25,54 +29,54 @@ class Progress:
 
     def __init__(self, stream=None):
         self._stream = sys.stdout if stream is None else stream
-        self._live = self._stream.isatty()
+        self.finished: list[Cell] = []
+        self.kept: list[Cell] = []
+        self.failed: dict[Cell, str] = {}
         self._drawn, self._last = 0, 0.0
-        self._total = self._ended = self._failed = 0
+        self._total = self._ended = 0
 
     def begin(self, waiting: list[Cell], kept: list[Cell]) -> None:
-        self._total = len(waiting)
+        """The cells to run, and those that have been finished before."""
+        self._total, self.kept = len(waiting), kept
         self.say(f"{len(waiting)} cells to run" + (f", {len(kept)} finished before" if kept else ""))
 
     def say(self, line: str) -> None:
-        self._erase()
+        self.close()
         print(f"benchmark: {line}", file=self._stream, flush=True)
 
-    def finished(self, running) -> None:
+    def end(self, cell: Cell, seconds: float | None = None, failure: str = "") -> None:
+        """A cell is done after so many seconds, has failed, or, if neither is given, is another runner's."""
         self._ended += 1
-        self.say(f"[{self._ended + self._failed}/{self._total}] {running.cell.name}: done in {_time(running.took)}")
-
-    def kept(self, cell: Cell) -> None:
-        self._ended += 1
-        self.say(f"[{self._ended + self._failed}/{self._total}] {cell.name}: finished meanwhile by another benchmark")
-
-    def failed(self, cell: Cell, reason: str) -> None:
-        self._failed += 1
-        self.say(f"[{self._ended + self._failed}/{self._total}] {cell.name}: FAILED, {reason}")
+        if failure:
+            self.failed[cell], told = failure, f"FAILED, {failure}"
+        elif seconds is None:
+            self.kept.append(cell)
+            told = "finished meanwhile by another benchmark"
+        else:
+            self.finished.append(cell)
+            told = f"done in {_time(seconds)}"
+        self.say(f"[{self._ended}/{self._total}] {cell.name}: {told}")
 
     def show(self, running: list) -> None:
         """Redraw the table of the cells at work."""
-        if not self._live or time.monotonic() - self._last < _EVERY:
+        if not self._stream.isatty() or time.monotonic() - self._last < _EVERY:
             return
         self._last = time.monotonic()
-        left = self._total - self._ended - self._failed - len(running)
-        lines = [f"{self._ended} done · {len(running)} at work · {self._failed} failed · {left} to go"]
+        done, left = self._ended - len(self.failed), self._total - self._ended - len(running)
+        lines = [f"{done} done · {len(running)} at work · {len(self.failed)} failed · {left} to go"]
         width = max((len(one.cell.name) for one in running), default=0)
         for one in running:
-            spent, newest = _time(one.seconds()), _newest(one)
-            lines.append(f"  {one.cell.name:<{width}}  {one.step:<10}  {spent:>8}  {newest}")
+            lines.append(f"  {one.cell.name:<{width}}  {one.step:<10}  {_time(one.seconds()):>8}  {_newest(one)}")
         columns = shutil.get_terminal_size().columns
-        self._erase()
+        self.close()
         self._stream.write("".join(f"{line[: columns - 1]}\n" for line in lines))
         self._stream.flush()
         self._drawn = len(lines)
 
     def close(self) -> None:
-        self._erase()
-        self._stream.flush()
-
-    def _erase(self) -> None:
+        """Take the table away."""
         if self._drawn:
-            self._stream.write(f"\x1b[{self._drawn}F\x1b[J")
+            print(f"\x1b[{self._drawn}F\x1b[J", end="", file=self._stream, flush=True)
             self._drawn = 0
 
 
@@ -95,22 +99,7 @@ def _time(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
-@dataclass
-class Tally:
-    """Which cells a run has done, and which not.
-
-    Attributes:
-        finished: cells that were run to their end.
-        kept: cells that had been finished before, or by another runner meanwhile.
-        failed: cell → why.
-    """
-
-    finished: list[Cell] = field(default_factory=list)
-    kept: list[Cell] = field(default_factory=list)
-    failed: dict[Cell, str] = field(default_factory=dict)
-
-
-def run_cells(cells: list[Cell], settings: Settings, progress: Progress) -> Tally:
+def run_cells(cells: list[Cell], settings: Settings, progress: Progress) -> Progress:
     """Run what is not finished, ``settings.jobs`` at a time, and leave no child behind.
 
     Args:
@@ -118,45 +107,40 @@ def run_cells(cells: list[Cell], settings: Settings, progress: Progress) -> Tall
         settings: see :class:`Settings`.
         progress: is told what happens.
 
+    Returns:
+        ``progress``.
+
     Raises:
         KeyboardInterrupt, SystemExit: on SIGINT and SIGTERM, once the children are ended.
         InputError: what a user's mistake does before any cell starts.
     """
-    tally, waiting, running = Tally(), [], []
-    for cell in cells:
-        folder = settings.folder(cell)
-        if folder.is_finished(settings.digest(cell)):
-            tally.kept.append(cell)
-            _tidy(folder, settings)
-        else:
-            waiting.append(cell)
-    progress.begin(waiting, tally.kept)
+    finished = [cell for cell in cells if settings.folder(cell).is_finished()]
+    for cell in finished:
+        _tidy(settings.folder(cell), settings)
+    done = set(finished)
+    waiting, running = [cell for cell in cells if cell not in done], []
+    progress.begin(waiting, finished)
     before = signal.signal(signal.SIGTERM, _exit_on_signal)
     try:
         while waiting or running:
-            _start(waiting, running, tally, settings, progress)
-            for cell in list(running):
-                failure = cell.poll()
+            _start(waiting, running, settings, progress)
+            for one in list(running):
+                failure = one.poll()
                 if failure is not None:
-                    running.remove(cell)
-                    _end(cell, failure, tally, progress)
+                    running.remove(one)
+                    progress.end(one.cell, one.took, failure)
             progress.show(running)
             if running:
                 time.sleep(_PAUSE)
     finally:
-        _stop(running)
+        with signals_ignored():
+            for one in running:
+                one.ask_to_stop()
+            for one in running:
+                one.stop()
         progress.close()
         signal.signal(signal.SIGTERM, before)
-    return tally
-
-
-def _stop(running: list[RunningCell]) -> None:
-    """End all at once."""
-    with signals_ignored():
-        for cell in running:
-            cell.ask_to_stop()
-        for cell in running:
-            cell.stop()
+    return progress
 
 
 def _tidy(folder: CellFolder, settings: Settings) -> None:
@@ -172,40 +156,26 @@ def _tidy(folder: CellFolder, settings: Settings) -> None:
         folder.drop_checkpoints()
 
 
-def _start(
-    waiting: list[Cell], running: list[RunningCell], tally: Tally, settings: Settings, progress: Progress
-) -> None:
-    done = {*tally.finished, *tally.kept}
+def _start(waiting: list[Cell], running: list[RunningCell], settings: Settings, progress: Progress) -> None:
+    done = {*progress.finished, *progress.kept}
     for cell in list(waiting):
         if len(running) >= settings.jobs:
             return
-        if cell.extractor in tally.failed:
+        if cell.extractor in progress.failed:
             waiting.remove(cell)
-            tally.failed[cell] = f"its extractor {cell.extractor.name} failed"
-            progress.failed(cell, tally.failed[cell])
+            progress.end(cell, failure=f"its extractor {cell.extractor.name} failed")
         elif cell.extractor is None or cell.extractor in done:
             waiting.remove(cell)
             slot = min(set(range(settings.jobs)) - {other.slot for other in running})
             try:
                 begun = RunningCell(cell, settings, slot, progress.say)
-                if begun.was_finished:
-                    tally.kept.append(cell)
-                    done.add(cell)
-                    progress.kept(cell)
-                else:
-                    running.append(begun)
             except (InputError, OSError) as error:
-                tally.failed[cell] = str(error)
-                progress.failed(cell, tally.failed[cell])
-
-
-def _end(running: RunningCell, failure: str, tally: Tally, progress) -> None:
-    if failure:
-        tally.failed[running.cell] = failure
-        progress.failed(running.cell, failure)
-    else:
-        tally.finished.append(running.cell)
-        progress.finished(running)
+                progress.end(cell, failure=str(error))
+                continue
+            if begun.was_finished:
+                progress.end(cell)
+            else:
+                running.append(begun)
 
 
 def _exit_on_signal(number: int, frame) -> None:

@@ -13,14 +13,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from fairseq_neupronet.benchmark.cell_folder import (
-    Settings,
-    evaluation_command,
-    printed,
-    training_command,
-    version,
-)
-from fairseq_neupronet.benchmark.cells import Cell, training_hash
+from fairseq_neupronet.benchmark.cell_folder import Settings, evaluation_command, printed, training_command
+from fairseq_neupronet.benchmark.cells import Cell
 from fairseq_neupronet.benchmark.results import write_cell_rows
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.files import lives, start_time, sweep_temporaries
@@ -156,15 +150,14 @@ class RunningCell:
     def __init__(self, cell: Cell, settings: Settings, slot: int, say: Callable[[str], None]):
         self.cell, self.slot = cell, slot
         self.folder = settings.folder(cell)
-        self._settings, self._digest, self._training = settings, settings.digest(cell), training_hash(cell)
-        self._lock = CellLock(self.folder.lock)
+        self._settings, self._lock = settings, CellLock(self.folder.lock)
         self._process: subprocess.Popen | None = None
         self.step, self.took, self._earlier, self._since = "", 0.0, 0.0, time.time()
         if ended := self._lock.take():
             say(f"{cell.name}: {ended}")
         try:
             # By another runner, since the cells were looked at.
-            self.was_finished = self.folder.is_finished(self._digest)
+            self.was_finished = self.folder.is_finished()
             if self.was_finished:
                 self._lock.release()
                 return
@@ -181,8 +174,8 @@ class RunningCell:
     def _prepare(self, say: Callable[[str], None]) -> None:
         folder, name = self.folder, self.cell.name
         sweep_temporaries(folder.path)
-        stale = folder.is_stale(self._digest)
-        if folder.has_training(self._digest, self._training):
+        stale = folder.is_stale()
+        if folder.has_training():
             say(
                 f"{name}: "
                 + ("its evaluation has changed; the training is kept" if stale else "goes on where it was interrupted")
@@ -195,10 +188,7 @@ class RunningCell:
             elif folder.train.exists():
                 say(f"{name}: its training lacks its record or its checkpoint; it is run again")
             folder.clear()
-        self._note_down(self._since)
-
-    def _note_down(self, since: float | None) -> None:
-        self.folder.begin(self._digest, self._training, version(), self._earlier, since)
+        folder.note(self._earlier, self._since)
 
     def _commands(self) -> list[tuple[str, list[str]]]:
         cell, settings = self.cell, self._settings
@@ -254,8 +244,8 @@ class RunningCell:
             return f"training left no {self.folder.best.name}; its output is in {self.folder.log}"
         self.took = self.seconds()
         if self.cell.stage == "finetuning":
-            write_cell_rows(self.folder, self._digest, version(), self.took)
-        self.folder.finish(self._digest, self._training, version(), self.took)
+            write_cell_rows(self.folder, self.took)
+        self.folder.note(self.took, finished=True)
         if not self._settings.keep_checkpoints:
             self.folder.drop_checkpoints()
         return ""
@@ -272,8 +262,7 @@ class RunningCell:
 
     def _leave(self, finished: bool) -> None:
         if not finished:
-            self._earlier = self.seconds()
-            self._note_down(None)
+            self.folder.note(self.seconds())
         self._lock.release()
 
 

@@ -1,30 +1,23 @@
-"""The ``neupronet`` command. Sub-commands are modules with ``add_parser(subparsers)``; nothing imports this package."""
+"""The ``neupronet`` command. A module adds one or two sub-commands to ``subparsers``; nothing imports this package."""
 
 import argparse
 import sys
 
-from fairseq_neupronet.cli import (
-    benchmark,
-    convert,
-    embed,
-    enrol,
-    evaluate,
-    export,
-    info,
-    predict,
-    prepare,
-    report,
-    serve,
-    show,
-    synthesize,
-)
+from fairseq_neupronet.cli import benchmark, convert, embed, enrol, evaluate, export, predict, prepare, serve
 from fairseq_neupronet.errors import InputError
 
 _GROUPS = {
-    "data": (synthesize, prepare),
-    "training": (benchmark, convert),
-    "evaluation": (evaluate, report, info),
-    "use of a trained model": (predict, enrol, embed, show, serve, export),
+    "data": (prepare.add_synthesize, prepare.add_prepare),
+    "training": (benchmark.add_benchmark, convert.add_convert),
+    "evaluation": (evaluate.add_parser, benchmark.add_report, convert.add_info),
+    "use of a trained model": (
+        predict.add_parser,
+        enrol.add_parser,
+        embed.add_embed,
+        embed.add_show,
+        serve.add_parser,
+        export.add_parser,
+    ),
 }
 # Of fairseq's own commands, what a user of ours needs first.
 _FAIRSEQ = {
@@ -73,8 +66,8 @@ def make_parser() -> argparse.ArgumentParser:
     parts = []
     for title, commands in _GROUPS.items():
         group = _Group(subparsers)
-        for command in commands:
-            command.add_parser(group)
+        for add_parser in commands:
+            add_parser(group)
         lines = [*([_FAIRSEQ[title]] if title in _FAIRSEQ else []), *group.lines]
         parts.append("\n".join([title, *(f"  {name:<{_WIDTH}}{text}" for name, text in lines)]))
     parser.epilog = "\n\n".join(parts)

@@ -1,4 +1,4 @@
-"""``neupronet benchmark``: a table of trainings, data sets x variants x folds x seeds, resumable."""
+"""``neupronet benchmark``: a table of trainings, data sets x variants x folds x seeds; ``neupronet report`` of it."""
 
 import argparse
 import sys
@@ -13,12 +13,12 @@ data have changed is run anew. The rows of all finished cells are in DIR/results
 
 KEY=VALUE settings go over the config, as datasets.urbansound8k.data=DATA/fold{fold:02d} or seeds=[1,2,3].
 
-Cells also run as jobs of Hydra's launchers, several at a time here (joblib) or on a Slurm cluster (submitit):
-python -m pydoc fairseq_neupronet.benchmark.hydra_cell
+On several machines, or as a job array of a cluster, start the same command with the same DIR once for each fold, as
+--only fold=$SLURM_ARRAY_TASK_ID; the command without --only collects what they have done.
 """
 
 
-def add_parser(subparsers) -> None:
+def add_benchmark(subparsers) -> None:
     """Add ``benchmark``."""
     parser = subparsers.add_parser(
         "benchmark",
@@ -83,3 +83,41 @@ def _only(given: list[str]) -> dict[str, list[str]]:
         only.setdefault(axis, []).extend(values.split(","))
     check_only(only, "--only")
     return only
+
+
+def add_report(subparsers) -> None:
+    """Add ``report``."""
+    parser = subparsers.add_parser("report", help="tables, figures and a page from a benchmark's results.csv")
+    parser.add_argument(
+        "results",
+        metavar="results.csv",
+        help="of neupronet benchmark, with the cells beside it; or the summary.csv of an earlier report, with the "
+        "by_profile.csv.gz beside it",
+    )
+    parser.add_argument(
+        "--out",
+        required=True,
+        metavar="DIR",
+        help="folder to write; its summary.csv and by_profile.csv.gz are what to publish",
+    )
+    parser.add_argument("--reference", metavar="VARIANT", help="to compare with (default: base, or the first)")
+    parser.add_argument(
+        "--metrics",
+        default="accuracy,macro_f1",
+        metavar="NAMES",
+        help="columns of the table; the first, if it is accuracy, macro_f1 or icbhi_score, is tested "
+        "against the reference (default: %(default)s)",
+    )
+    parser.add_argument("--pdf", action="store_true", help="figures as pdf too")
+    parser.set_defaults(run=_run_report)
+
+
+def _run_report(arguments: argparse.Namespace) -> None:
+    from fairseq_neupronet.benchmark.report import write_report
+
+    written, untested = write_report(
+        arguments.results, arguments.out, arguments.reference, arguments.metrics.split(","), arguments.pdf
+    )
+    print("\n".join(str(path) for path in written))
+    if untested:
+        print(f"neupronet: {untested}", file=sys.stderr)

@@ -1,11 +1,9 @@
-"""``neupronet convert``: an official checkpoint becomes one of ours."""
+"""``neupronet convert``: an official checkpoint becomes one of ours; ``neupronet info``: what a checkpoint is."""
 
 import argparse
-import contextlib
-import logging
-import warnings
 
 from fairseq_neupronet.conversion.option_table import text_table
+from fairseq_neupronet.errors import quiet_libraries
 
 _DESCRIPTION = """\
 Convert a checkpoint of the official NeuProNet code (models NeuProNet and CNN_NPN, and the spectrogram wav2vec 2.0
@@ -36,9 +34,13 @@ safety
 official options, and ours (* is every other option of the section, or the official name)
 
 """
+_INFO = """\
+Print the model card of a checkpoint: data, classes, features, training, figures by protocol, limits. Training writes it
+beside the checkpoint; otherwise it is made from what the checkpoint holds. Nothing in the checkpoint is run.
+"""
 
 
-def add_parser(subparsers) -> None:
+def add_convert(subparsers) -> None:
     """Add ``convert``."""
     parser = subparsers.add_parser(
         "convert",
@@ -72,7 +74,7 @@ class _PrintOptions(argparse.Action):
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    with _quiet_libraries():
+    with quiet_libraries():
         from fairseq_neupronet.conversion.convert import Conversion, convert
 
         report = convert(
@@ -89,15 +91,14 @@ def _run(arguments: argparse.Namespace) -> None:
     print("\n".join(report))
 
 
-@contextlib.contextmanager
-def _quiet_libraries():
-    """fairseq recommends further packages, and torch newer functions, to whoever uses them."""
-    logger = logging.getLogger("fairseq")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
-            yield
-    finally:
-        logger.setLevel(level)
+def add_info(subparsers) -> None:
+    """Add ``info``."""
+    parser = subparsers.add_parser("info", help="the model card of a checkpoint", description=_INFO)
+    parser.add_argument("checkpoint", metavar="CKPT", help="checkpoint of a training")
+    parser.set_defaults(run=_run_info)
+
+
+def _run_info(arguments: argparse.Namespace) -> None:
+    from fairseq_neupronet.runs.card import card_of
+
+    print(card_of(arguments.checkpoint), end="")

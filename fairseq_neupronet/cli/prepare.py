@@ -1,4 +1,4 @@
-"""``neupronet prepare``: audio to spectrograms and manifests."""
+"""``neupronet prepare``: audio to spectrograms and manifests; ``neupronet synthesize``: a small world of such audio."""
 
 import argparse
 
@@ -13,7 +13,7 @@ _RECIPE_FIELDS = {
 }
 
 
-def add_parser(subparsers) -> None:
+def add_prepare(subparsers) -> None:
     """Add ``prepare`` with a sub-command per data set."""
     parser = subparsers.add_parser("prepare", help="audio -> spectrograms, manifests, labels, dictionary")
     parser.set_defaults(run=lambda arguments: parser.print_help())
@@ -60,3 +60,26 @@ def _run(arguments: argparse.Namespace) -> None:
             )
         )
     )
+
+
+def add_synthesize(subparsers) -> None:
+    """Add ``synthesize``."""
+    parser = subparsers.add_parser("synthesize", help="make a small corpus of synthetic sound, for demo and tests")
+    parser.add_argument("out", metavar="OUT", help="output folder")
+    parser.add_argument("--seed", type=int, default=1, help="the same seed makes the same files (default: %(default)s)")
+    parser.add_argument("--profiles", type=int, default=30, metavar="N", help="sources (default: %(default)s)")
+    parser.add_argument(
+        "--clips-per-class",
+        type=int,
+        default=5,
+        metavar="N",
+        help="clips of each class per source, on average (default: %(default)s)",
+    )
+    parser.set_defaults(run=_run_synthesize)
+
+
+def _run_synthesize(arguments: argparse.Namespace) -> None:
+    from fairseq_neupronet.preparation.synthesis import synthesize
+
+    table = synthesize(arguments.out, arguments.seed, arguments.profiles, arguments.clips_per_class)
+    print(f"synthetic corpus written; next: neupronet prepare table --metadata {table} --out DIR")

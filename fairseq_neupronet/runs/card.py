@@ -5,6 +5,7 @@ checkpoint holds is read from it; splits and validation figures are added at a t
 """
 
 import math
+from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,17 +18,6 @@ from fairseq_neupronet.profiles.profile import Needs
 CARD = "MODEL_CARD.md"
 FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "auc")
 _KINDS = {CLASSIFIER: "classifier", EXTRACTOR: "pretrained profile extractor"}
-_SECTIONS = (
-    "common",
-    "task",
-    "model",
-    "criterion",
-    "dataset",
-    "optimization",
-    "optimizer",
-    "lr_scheduler",
-    "checkpoint",
-)
 _BUFFERS = (".running_mean", ".running_var", ".num_batches_tracked")  # of batch norm
 
 PROTOCOLS = """\
@@ -88,7 +78,7 @@ def card_of(path: str | Path) -> str:
 def write_card(contents: Contents, measured: Measured | None = None) -> str:
     """The text of a checkpoint's card."""
     measured, data = measured or Measured(), contents.data
-    config = {section: contents.config.get(section) or {} for section in _SECTIONS}
+    config = defaultdict(dict, {section: content for section, content in contents.config.items() if content})
     sections = [
         _heading(contents),
         _model(config, contents),

@@ -3,10 +3,8 @@
 The best checkpoint is evaluated once more on the first validation subset, under several protocols.
 """
 
-import contextlib
 import logging
 import shlex
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +13,13 @@ from fairseq_neupronet.checkpoints.contents import Contents, read_contents
 from fairseq_neupronet.data.labels import read_labels
 from fairseq_neupronet.data.manifest import read_manifest
 from fairseq_neupronet.data.prepared import PreparedFolder
-from fairseq_neupronet.errors import InputError
+from fairseq_neupronet.errors import InputError, quiet_libraries
 from fairseq_neupronet.evaluation.plan import Plan
 from fairseq_neupronet.evaluation.session import Session
 from fairseq_neupronet.files import atomic_file, package_folder
 from fairseq_neupronet.profiles.protocols import Protocol
 from fairseq_neupronet.runs.card import CARD, FIGURES, Measured, Split, depends_on_profiles, moment, write_card
-from fairseq_neupronet.runs.log import LOG
-from fairseq_neupronet.runs.pictures import can_log
+from fairseq_neupronet.runs.log import LOG, can_log
 
 _ENROLLED = "enrol-3"
 _BATCH = 128
@@ -72,7 +69,7 @@ def _write(card: Path, text: str) -> None:
 
 def _measure(config, contents: Contents) -> Measured:
     task, subset = config["task"], config["dataset"]["valid_subset"].split(",")[0]
-    with _quiet():
+    with quiet_libraries(logging.WARNING):
         session = Session(
             Plan(
                 paths=(contents.path,),
@@ -147,16 +144,3 @@ def _shown(path) -> str:
     if path.is_absolute() and path.is_relative_to(Path.cwd()):
         path = path.relative_to(Path.cwd())
     return shlex.quote(str(path))
-
-
-@contextlib.contextmanager
-def _quiet():
-    """fairseq logs whatever it loads; torch recommends newer functions to it."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)

@@ -112,7 +112,7 @@ class TrainingRun(Callback):
 
     def on_job_start(self, config: DictConfig, **kwargs) -> None:
         from fairseq_neupronet.runs import log
-        from fairseq_neupronet.trainer import stop_signals
+        from fairseq_neupronet.trainer import stopping
         from fairseq_neupronet.trainer.patches import patch_fairseq, prepare_each_process, skip_training
 
         patch_fairseq()
@@ -142,7 +142,7 @@ class TrainingRun(Callback):
                 skip_training()
                 return
         if not config.get("distributed_training", {}).get("distributed_no_spawn", False):
-            stop_signals.forward_to_processes()
+            stopping.forward_to_processes()
         if not _is_first_process(config):
             return
         if earlier:
@@ -160,7 +160,7 @@ class TrainingRun(Callback):
             finish_progress(config.checkpoint.save_dir)
             print(f"neupronet: finished: {folder}")
             _summarize(job_return.cfg, folder)
-        from fairseq_neupronet.trainer.stop_signals import EXIT_CODE
+        from fairseq_neupronet.trainer.stopping import EXIT_CODE
 
         # Where fairseq started the processes, and they have been told to stop.
         if getattr(job_return._return_value, "exit_code", None) == EXIT_CODE:
@@ -175,7 +175,7 @@ def _register() -> None:
 
 def _places(config: DictConfig) -> dict[str, str]:
     """Options of section ``common`` that say where this machine has the package, and where pictures go."""
-    from fairseq_neupronet.runs.pictures import can_log
+    from fairseq_neupronet.runs.log import can_log
 
     places, package = {}, package_folder()
     if Path(config.common.user_dir).name == package.name:

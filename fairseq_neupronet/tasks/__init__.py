@@ -7,9 +7,9 @@ import fairseq_neupronet.tasks.spectrogram_finetuning
 import fairseq_neupronet.tasks.spectrogram_pretraining
 import fairseq_neupronet.trainer.fused_adam  # noqa: F401
 from fairseq_neupronet.errors import show_sentences
-from fairseq_neupronet.trainer.loader_threads import finish_loaders_at_exit
 from fairseq_neupronet.trainer.memory import keep_freed_memory
 from fairseq_neupronet.trainer.patches import patch_fairseq
+from fairseq_neupronet.trainer.processes import finish_loaders_at_exit
 
 keep_freed_memory()
 show_sentences()

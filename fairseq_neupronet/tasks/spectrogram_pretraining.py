@@ -20,9 +20,8 @@ from fairseq_neupronet.evaluation.outputs import Evaluation
 from fairseq_neupronet.models.fairseq_configs import SpectrogramTaskConfig
 from fairseq_neupronet.trainer.memory import FreedMemory
 from fairseq_neupronet.trainer.non_finite import RunningUpdate
-from fairseq_neupronet.trainer.patches import early_stopping_state, restore_early_stopping
-from fairseq_neupronet.trainer.processes import process_number, share_buffers
-from fairseq_neupronet.trainer.randomness import draws_of_batch
+from fairseq_neupronet.trainer.processes import draws_of_batch, process_number, share_buffers
+from fairseq_neupronet.trainer.stopping import early_stopping_state, restore_early_stopping
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,6 @@ processes without a GPU.
 
 import inspect
 import logging
-import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,14 +26,13 @@ from fairseq_neupronet.checkpoints import durable as checkpoint_files
 from fairseq_neupronet.checkpoints.plain import read_plain_checkpoint
 from fairseq_neupronet.checkpoints.texts import check_texts
 from fairseq_neupronet.config.retired import check_retired
-from fairseq_neupronet.trainer import non_finite, stop_signals
+from fairseq_neupronet.trainer import non_finite, stopping
 from fairseq_neupronet.trainer.processes import is_master
-from fairseq_neupronet.training_progress import ProgressWriter
+from fairseq_neupronet.training_progress import ProgressWriter, updates_in_all
 
 logger = logging.getLogger(__name__)
 
 TESTED_VERSION = "0.12.3.1"
-_TRAINING_COMMAND = "fairseq_cli.train"
 _LAST = "checkpoint_last"
 
 _originals: dict[str, Callable] = {}
@@ -57,35 +55,31 @@ def patch_fairseq() -> None:
             f"fairseq {fairseq.__version__}: fairseq_neupronet is tested with {TESTED_VERSION}; exact resumption is "
             "not certain with another"
         )
-    _replace(distributed_utils, "call_main", _call_main, "cfg main kwargs")
-    _replace(distributed_utils, "all_gather_list", _all_gather_list, "data group max_size")
-    _replace(checkpoint_utils, "torch_persistent_save", _torch_persistent_save, "obj filename async_write")
-    _replace(checkpoint_utils, "load_checkpoint", _load_checkpoint, "cfg trainer passthrough_args")
-    _replace(
-        checkpoint_utils, "load_checkpoint_to_cpu", _load_checkpoint_to_cpu, "path arg_overrides load_on_all_ranks"
-    )
-    _replace(checkpoint_utils, "PathManager", _WholeCopies, "src_path dst_path overwrite", "copy")
+    _replace(distributed_utils, "call_main", _call_main)
+    _replace(distributed_utils, "all_gather_list", _all_gather_list)
+    _replace(checkpoint_utils, "torch_persistent_save", _torch_persistent_save)
+    _replace(checkpoint_utils, "load_checkpoint", _load_checkpoint)
+    _replace(checkpoint_utils, "load_checkpoint_to_cpu", _load_checkpoint_to_cpu)
+    _replace(checkpoint_utils, "PathManager", _WholeCopies, "copy")
     # Only a training has imported it, and importing it changes the process's logging.
-    training = sys.modules.get(_TRAINING_COMMAND)
+    training = sys.modules.get(stopping.TRAINING_COMMAND)
     if training is not None:
-        _replace(training, "train", _train, "cfg trainer task epoch_itr")
-        _replace(Trainer, "_check_grad_norms", _check_grad_norms, "self grad_norm")
-        _replace(Trainer, "valid_step", _valid_step, "self sample raise_oom")
-        _replace(
-            training,
-            "validate_and_save",
-            _validate_and_save,
-            "cfg trainer task epoch_itr valid_subsets end_of_epoch",
-        )
+        _replace(training, "train", _train)
+        _replace(Trainer, "_check_grad_norms", _check_grad_norms)
+        _replace(Trainer, "valid_step", _valid_step)
+        _replace(training, "validate_and_save", _validate_and_save)
 
 
-def _replace(module, name: str, replacement, parameters: str, method: str | None = None) -> None:
-    """``parameters``: names, of the function or of a class's method, that the replacement was written for."""
+def _replace(module, name: str, replacement, method: str | None = None) -> None:
+    """Replace a function, or a class for the sake of one method, if it takes what its replacement takes."""
     original = getattr(module, name)
     if name in _originals:
         return
-    called = getattr(original, method) if method else original
-    if list(inspect.signature(called).parameters) == parameters.split():
+    taken, expected = (
+        list(inspect.signature(getattr(called, method) if method else called).parameters)
+        for called in (original, replacement)
+    )
+    if taken == expected:
         _originals[name] = original
         setattr(module, name, replacement)
     else:
@@ -201,7 +195,7 @@ def _load_checkpoint_to_cpu(path, arg_overrides=None, load_on_all_ranks=False):
 
 def _load_checkpoint(cfg, trainer, **passthrough_args):
     """Also what fairseq leaves out: repair, running averages at an epoch's start, what its last validation decided."""
-    stop_signals.listen()
+    stopping.listen()
     _forget_earlier_training()
     if cfg.restore_file == f"{_LAST}.pt":
         if trainer.data_parallel_rank == 0:
@@ -235,31 +229,7 @@ def _forget_earlier_training() -> None:
     _saved_updates.clear()
     _before_saving.clear()
     _progress.clear()
-    for function in (checkpoint_utils.save_checkpoint, _early_stopping()):
-        for name in ("best", "num_runs"):
-            if hasattr(function, name):
-                delattr(function, name)
-
-
-# ---- early stopping ------------------------------------------------------------------------------------------------
-
-
-def early_stopping_state() -> dict:
-    """What fairseq knows of early stopping, which it does not save: the best figure, and validations since."""
-    decide = _early_stopping()
-    return {} if getattr(decide, "best", None) is None else {"best": float(decide.best), "num_runs": decide.num_runs}
-
-
-def restore_early_stopping(state: dict) -> None:
-    """Put back what :func:`early_stopping_state` gave."""
-    decide = _early_stopping()
-    if decide is not None:
-        for name, value in state.items():
-            setattr(decide, name, value)
-
-
-def _early_stopping():
-    return getattr(sys.modules.get(_TRAINING_COMMAND), "should_stop_early", None)
+    stopping.forget_best_figures()
 
 
 # ---- the training loop ---------------------------------------------------------------------------------------------
@@ -268,7 +238,9 @@ def _early_stopping():
 def _train(cfg, trainer, task, epoch_itr):
     """An epoch. A training that was killed between its last checkpoint and its end has none left."""
     max_update, patience = cfg.optimization.max_update, cfg.checkpoint.patience
-    if 0 < max_update <= trainer.get_num_updates() or 0 < patience <= early_stopping_state().get("num_runs", 0):
+    if 0 < max_update <= trainer.get_num_updates() or 0 < patience <= stopping.early_stopping_state().get(
+        "num_runs", 0
+    ):
         return [None], True
     _stopping_at.clear()
     try:
@@ -278,23 +250,18 @@ def _train(cfg, trainer, task, epoch_itr):
         raise non_finite.stopped_by(error, trainer) from None
     except (RuntimeError, EOFError, ConnectionError, FileNotFoundError) as error:
         # A batch system may send the signal to the loader's processes as well.
-        if not stop_signals.received() or not _tells_of_an_ended_worker(error):
+        if not stopping.received() or not stopping.tells_of_an_ended_worker(error):
             raise
-        stop_signals.leave(f"update {trainer.get_num_updates()} is not saved, an earlier one is")
+        stopping.leave(f"update {trainer.get_num_updates()} is not saved, an earlier one is")
     if _stopping_at:
-        stop_signals.leave(f"update {_stopping_at[0]} is saved")
+        stopping.leave(f"update {_stopping_at[0]} is saved")
     return losses, should_stop
 
 
-def _tells_of_an_ended_worker(error: Exception) -> bool:
-    """Torch sees that a loader's process has ended, or fetches a batch from it and finds the connection closed."""
-    return "DataLoader worker" in str(error) or not isinstance(error, RuntimeError)
-
-
-def _check_grad_norms(trainer, grad_norm) -> None:
+def _check_grad_norms(self: Trainer, grad_norm) -> None:
     """The host waits for the gradient's norm here anyway."""
-    non_finite.check(trainer, grad_norm)
-    _originals["_check_grad_norms"](trainer, grad_norm)
+    non_finite.check(self, grad_norm)
+    _originals["_check_grad_norms"](self, grad_norm)
 
 
 def _validate_and_save(cfg, trainer, task, epoch_itr, valid_subsets, end_of_epoch):
@@ -303,7 +270,7 @@ def _validate_and_save(cfg, trainer, task, epoch_itr, valid_subsets, end_of_epoc
     _before_saving[:] = [partial(follow, cfg, trainer, task, epoch_itr.epoch, end_of_epoch) for follow in _followers]
     updates = trainer.get_num_updates()
     for progress in _progress:
-        progress.move(updates, _updates_in_all(cfg.optimization, epoch_itr, updates), epoch_itr.epoch)
+        progress.move(updates, updates_in_all(cfg.optimization, epoch_itr, updates), epoch_itr.epoch)
         progress.write("training")
     losses, should_stop = _originals["validate_and_save"](cfg, trainer, task, epoch_itr, valid_subsets, end_of_epoch)
     _run_before_saving()
@@ -315,29 +282,18 @@ def _validate_and_save(cfg, trainer, task, epoch_itr, valid_subsets, end_of_epoc
     if is_last:
         for finish in _followers.values():
             finish()
-    if not should_stop and stop_signals.received_by_any(trainer.device):
+    if not should_stop and stopping.received_by_any(trainer.device):
         if _saved_updates != [updates]:
             checkpoint_utils.save_checkpoint(cfg.checkpoint, trainer, epoch_itr, None)
         if dist.is_initialized():
             dist.barrier()
         if not end_of_epoch:
-            stop_signals.leave(f"update {updates} is saved")
+            stopping.leave(f"update {updates} is saved")
         _stopping_at.append(updates)  # the epoch's figures are still to be logged
     return losses, should_stop
 
 
-def _updates_in_all(options, epoch_itr, updates: int) -> int | None:
-    """How many updates the training has at its end, by ``max_update`` or ``max_epoch``; None if neither is set."""
-    ends = [options.max_update] if options.max_update > 0 else []
-    if options.max_epoch > 0:
-        rounded = math.floor if options.skip_remainder_batch else math.ceil
-        batches, together = len(epoch_itr), options.update_freq[min(epoch_itr.epoch, len(options.update_freq)) - 1]
-        left = rounded((batches - epoch_itr.iterations_in_epoch) / together)
-        ends.append(updates + left + (options.max_epoch - epoch_itr.epoch) * rounded(batches / together))
-    return min(ends, default=None)
-
-
-def _valid_step(trainer, sample, raise_oom: bool = False):
+def _valid_step(self: Trainer, sample, raise_oom: bool = False):
     for progress in _progress:
         progress.write("validating")
-    return _originals["valid_step"](trainer, sample, raise_oom)
+    return _originals["valid_step"](self, sample, raise_oom)

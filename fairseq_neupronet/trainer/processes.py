@@ -1,13 +1,23 @@
-"""Training and evaluation in several processes, where fairseq's own way is for GPUs only."""
+"""The processes of a training: several of them where fairseq's own way is for GPUs only, what each draws, its end."""
 
+import atexit
+import contextlib
 import os
+import threading
+import time
+from collections.abc import Iterator
 
+import numpy as np
 import torch
 import torch.distributed as dist
+from fairseq.data.iterators import BackgroundConsumer
 
 from fairseq_neupronet.errors import InputError
 
 _LAUNCHERS = {"RANK", "SLURM_JOB_NODELIST"}  # variables of torchrun and Slurm
+_DRAW = 2**62
+_TORCH_BITS = 63
+_PATIENCE = 10.0  # seconds for a thread that neither ends nor fills its queue
 
 
 def process_number() -> int:
@@ -56,3 +66,47 @@ def check_processes(config) -> None:
         raise InputError(
             f"distributed_training.ddp_backend={distributed.ddp_backend} needs GPUs in fairseq; set it to legacy_ddp"
         )
+
+
+@contextlib.contextmanager
+def draws_of_batch(process: int) -> Iterator[None]:
+    """Seed torch's and numpy's global generators for one batch of an update; numpy's is put back afterwards.
+
+    What is drawn in an update depends on (seed, update, batch of the update, worker process) alone. fairseq seeds torch
+    at the start of every update with seed + update, the same in every process, and numpy once, when a training begins.
+    So the processes of one training would all mask and drop alike, and a backbone that draws from numpy would draw anew
+    in a resumed training. The seeds here are derived from torch's generator as it is: fairseq has seeded it with seed
+    and update, and an earlier batch of the same update has moved it on.
+
+    Args:
+        process: number of the worker process.
+    """
+    drawn = int(torch.randint(_DRAW, ()))
+    words = np.random.SeedSequence((drawn, process)).generate_state(3, np.uint64)
+    torch.manual_seed(int(words[0]) & (2**_TORCH_BITS - 1))
+    before = np.random.get_state()
+    np.random.seed(words[1:].view(np.uint32))
+    try:
+        yield
+    finally:
+        np.random.set_state(before)
+
+
+def wait_for_loader_threads(patience: float = _PATIENCE) -> None:
+    """Wait until every reading thread has ended, or waits before a full queue, for ``patience`` s at most.
+
+    fairseq reads batches ahead in a daemon thread, and a process must not end while that thread frees its last tensors:
+    freeing a tensor gives the interpreter's lock away, and a thread that wants it back while Python shuts down is
+    unwound through C++, which aborts the process after the work is done (``terminate called without an active
+    exception``).
+    """
+    deadline = time.monotonic() + patience
+    for thread in threading.enumerate():
+        if isinstance(thread, BackgroundConsumer):
+            while thread.is_alive() and not thread._queue.full() and time.monotonic() < deadline:
+                thread.join(0.01)
+
+
+def finish_loaders_at_exit() -> None:
+    """Have the process wait for fairseq's reading threads before it ends."""
+    atexit.register(wait_for_loader_threads)

@@ -584,12 +584,12 @@ add_all(
     "report",
     with_cell_file,
     {
-        "predictions_empty": ((f"{FULL}/predictions.tsv", b""), "predictions.tsv", "run the cell again"),
-        "predictions_not_text": ((f"{FULL}/predictions.tsv", b"path\xff"), "predictions.tsv", "not UTF-8 text"),
+        "predictions_empty": ((f"{FULL}/predictions.tsv", b""), "predictions.tsv", "it is not a predictions.tsv"),
+        "predictions_not_text": ((f"{FULL}/predictions.tsv", b"path\xff"), "predictions.tsv", "is no table of results"),
         "predictions_cut_short": (
             (f"{FULL}/predictions.tsv", b"path\tprofile\ttarget\tprediction\nx\ty\n"),
             "predictions.tsv:2",
-            "2 fields",
+            "not as many fields as line 1",
         ),
         "training_csv_not_text": ((TRAINING, b"epoch\xff"), "training.csv", "no table of results"),
         "training_csv_of_another_table": ((TRAINING, b"a,b\n1,2\n"), "training.csv", "no column 'epoch'"),
@@ -599,7 +599,6 @@ add_all(
             "is no number",
         ),
         "embeddings_no_archive": ((f"{FULL}/embeddings.npz", b"no zip"), "embeddings.npz", "run the cell again"),
-        "config_of_a_cell_no_yaml": (("config.yaml", b"{: ["), "config.yaml", "run the cell again"),
     },
 )
 

@@ -32,7 +32,6 @@ from fairseq_neupronet.benchmark.benchmark import Benchmark
 from fairseq_neupronet.benchmark.cell_folder import evaluation_command
 from fairseq_neupronet.benchmark.cells import plan_cells
 from fairseq_neupronet.benchmark.config import read_config
-from fairseq_neupronet.benchmark.hydra_cell import Job, run_job
 from fairseq_neupronet.benchmark.results import COLUMNS, read_rows
 from fairseq_neupronet.benchmark.runner import Progress
 from fairseq_neupronet.benchmark.running_cell import CellLock
@@ -120,7 +119,7 @@ def test_where_the_evaluation_alone_changes_a_kept_training_is_kept(small_config
     first = Benchmark.load(small_config, tmp_path / "out", [keep], only=ONE)
     run(first)
     other = Benchmark.load(small_config, tmp_path / "out", [keep, "protocols=[single,enrol-1]"], only=ONE)
-    assert first.settings.digest(first.cells[0]) != other.settings.digest(other.cells[0])
+    assert first.settings.folder(first.cells[0]).digest != other.settings.folder(other.cells[0]).digest
     assert other.collect() == 0
     run(other)
     assert "its evaluation has changed; the training is kept" in capsys.readouterr().out
@@ -146,7 +145,7 @@ def test_a_subset_of_another_name_is_part_of_the_digest(small_config, tmp_path, 
         cells.data_digest.cache_clear()
         given = ["subsets=[heldout]", f"datasets.tiny.data={folder}", "datasets.tiny.folds=[1]"]
         benchmark = Benchmark.load(small_config, tmp_path / "out", given, only=ONE)
-        return benchmark.settings.digest(benchmark.cells[0])
+        return benchmark.settings.folder(benchmark.cells[0]).digest
 
     before = digest()
     labels = (folder / "heldout.label").read_text().splitlines()
@@ -224,12 +223,6 @@ def test_a_cell_that_is_at_work_here_is_not_begun_twice(tmp_path):
     assert CellLock(tmp_path / "lock").take() is None
 
 
-@pytest.mark.parametrize("cell", ["abc", 2.5, 12])
-def test_a_job_of_no_cell_is_one_sentence(small_config, tmp_path, cell):
-    with pytest.raises(InputError, match=f"cell={cell}: the benchmark has cells 0 to 11"):
-        run_job(Job(str(small_config), str(tmp_path / "out"), cell))
-
-
 def test_a_mistake_in_a_table_is_told_by_its_line(tmp_path):
     table = Path(tmp_path / "results.csv")
     line = "tiny,base,1,1,test,full,accuracy,{},abc,0.1.0,1.0\n"
@@ -246,7 +239,7 @@ def test_what_makes_a_cell_stale(tmp_path):
     def digest(*settings) -> str:
         cells.data_digest.cache_clear()
         benchmark = Benchmark.load(config, tmp_path / "out", list(settings), only=ONE)
-        return benchmark.settings.digest(benchmark.cells[0])
+        return benchmark.settings.folder(benchmark.cells[0]).digest
 
     labels, found = data / "fold01" / "test.label", [digest()]
     found += [digest("protocols=[single]"), digest("evaluation=[--seed,9]"), digest("embeddings=true")]
@@ -256,14 +249,14 @@ def test_what_makes_a_cell_stale(tmp_path):
     (data / "fold01" / "test.recording").write_text("r\n" * len(lines))
     found.append(digest())
     seeds = Benchmark.load(config, tmp_path / "out", only={"variant": ["base"], "fold": [1]})
-    found += [seeds.settings.digest(cell) for cell in seeds.cells]
+    found += [seeds.settings.folder(cell).digest for cell in seeds.cells]
     assert len(set(found)) == 7 and found[5] == found[6]  # of seed 1, once with each call
 
 
 def test_a_changed_extractor_makes_stale_what_starts_from_it(small_config, tmp_path):
     def digests(*settings) -> dict[str, str]:
         benchmark = Benchmark.load(small_config, tmp_path / "out", list(settings), only={"fold": [1], "seed": [1]})
-        return {cell.variant: benchmark.settings.digest(cell) for cell in benchmark.cells}
+        return {cell.variant: benchmark.settings.folder(cell).digest for cell in benchmark.cells}
 
     pretrained(small_config)
     before, after = digests(), digests("datasets.tiny.pretraining.overrides=[optimization.max_update=5]")

@@ -1,4 +1,4 @@
-"""neupronet benchmark with real, tiny trainings: killed and started again, and through Hydra's joblib launcher."""
+"""neupronet benchmark with real, tiny trainings: killed and started again, and a fold a job."""
 
 import contextlib
 import csv
@@ -68,35 +68,18 @@ def test_killed_in_the_middle_and_started_again_the_table_is_that_of_an_unbroken
     assert not list(out.rglob("*.pt")) and not list(out.rglob("lock"))
 
 
-def test_the_same_cells_through_hydras_joblib_launcher(tmp_path):
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    data = small_benchmark.write_folds(tmp_path / "folds", 1)
-    config = small_benchmark.write_config(
-        tmp_path / "small.yaml",
-        data,
-        seeds=[1],
-        datasets={"tiny": {"data": f"{data}/fold{{fold:02d}}", "recipe": "vocalsound", "folds": [1]}},
-    )
-    launched = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "fairseq_neupronet.benchmark.hydra_cell",
-            "--multirun",
-            f"benchmark={config}",
-            f"out={tmp_path / 'out'}",
-            "cell=range(0,2)",
-            "hydra/launcher=joblib",
-            "hydra.launcher.n_jobs=2",
-        ],
-        env=tiny.environment(),
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert launched.returncode == 0, launched.stderr
-    again = command(config, tmp_path / "out")
-    collected = subprocess.run(again, env=tiny.environment(), capture_output=True, text=True)
+def test_two_jobs_of_a_fold_each_fill_one_table(tmp_path):
+    """As a batch system starts them: at the same time, in one folder."""
+    data = small_benchmark.write_folds(tmp_path / "folds", 2)
+    folds = {"tiny": {"data": f"{data}/fold{{fold:02d}}", "recipe": "vocalsound", "folds": [1, 2]}}
+    config = small_benchmark.write_config(tmp_path / "small.yaml", data, seeds=[1], datasets=folds)
+    whole = command(config, tmp_path / "out")
+    jobs = [subprocess.Popen([*whole, "--only", f"fold={fold}"], env=tiny.environment()) for fold in (1, 2)]
+    assert [job.wait() for job in jobs] == [0, 0]
+    collected = subprocess.run(whole, env=tiny.environment(), capture_output=True, text=True)
     assert collected.returncode == 0, collected.stderr
-    assert "0 cells to run, 2 finished before" in collected.stdout
-    assert {row["variant"].split("+")[0] for row in rows(tmp_path / "out" / "results.csv")} == {"base", "dot"}
+    assert "0 cells to run, 4 finished before" in collected.stdout
+    found = rows(tmp_path / "out" / "results.csv")
+    assert {(row["variant"].split("+")[0], row["fold"]) for row in found} == {
+        (variant, fold) for variant in ("base", "dot") for fold in "12"
+    }

@@ -71,7 +71,7 @@ def test_rows_without_a_value_are_left_out_and_each_data_set_has_a_reference_of_
     assert found["d", "base"].row.figures["accuracy"][0] == 0.5
     assert "accuracy" not in found["e", "base"].row.figures
     assert found["e", "ours"].comparison.difference == 0.0
-    assert [one.comparison is None for one in compared(results)] == [True, True, False]  # against the first
+    assert [one.comparison is None for one in compared(results, "base")] == [True, True, False]
 
 
 def test_counts_of_other_numbers_of_clips_are_not_compared(tmp_path):

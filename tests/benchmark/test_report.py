@@ -102,12 +102,10 @@ def test_every_figure_is_there_and_not_blank(report):
         for name in (
             "accuracy_by_protocol",
             "accuracy_by_enrolment",
-            "gain_by_profile_size",
             "confusion",
             "learning_curves",
             "tsne_base",
             "tsne_dot",
-            "attention_dot",
         )
     }
     for path in (report / "figures").iterdir():
@@ -166,37 +164,28 @@ def test_what_a_control_has_not_under_single_is_not_said_to_lack_its_test(tmp_pa
     assert re.search(r"\| dot \| full \|.*\+0\.\d+ … \+0\.", (tmp_path / "report" / "tables.md").read_text())
 
 
-def test_attention_weights_equal_a_softmax_by_torch():
-    import torch
-
-    from fairseq_neupronet.benchmark.embedding_figures import attention_weights
-
-    clip, profile = np.random.default_rng(0).normal(size=(2, 5, 3))
-    expected = torch.softmax(torch.tensor(clip) @ torch.tensor(profile).T / 2.5, dim=1)
-    assert attention_weights(clip, profile, 2.5) == pytest.approx(expected.numpy())
-
-
 def test_learning_curves_are_those_of_the_training_table(results):
     """Of an epoch with two validations the last."""
-    from fairseq_neupronet.benchmark.figures import learning_curves
-    from fairseq_neupronet.benchmark.source import Source
+    from fairseq_neupronet.benchmark.comparison import Source
+    from fairseq_neupronet.benchmark.figures import curves, learning_curves
 
     source = Source.open(results)
-    cells = list(source.curves("sounds", "dot", ["train_loss", "valid_accuracy", "test_loss"]))
-    assert cells == [{"train_loss": {1: 0.9, 2: 0.5}, "valid_accuracy": {1: 0.4, 2: 0.7}}] * 2 * 2
+    cells = list(curves(source, "sounds", "dot"))
+    assert (
+        cells
+        == [
+            {
+                "train_loss": {1: 0.9, 2: 0.5},
+                "valid_loss": {1: 0.8, 2: 0.6},
+                "valid_accuracy": {1: 0.4, 2: 0.7},
+            }
+        ]
+        * 2
+        * 2
+    )
     figure = learning_curves(source, "sounds")
     mean = next(line for line in figure.axes[1].lines if line.get_label() == "dot")
     assert np.array(mean.get_data()).T.tolist() == [[1, 0.8], [2, 0.6]]
-
-
-def test_profiles_of_many_sizes_are_put_in_ranges_that_hold_them_all():
-    from fairseq_neupronet.benchmark.figures import _size_ranges
-
-    sizes = np.random.default_rng(0).integers(1, 60, 200)
-    ranges = _size_ranges(sizes)
-    assert 1 < len(ranges) <= 6
-    assert all(sum(low <= size <= high for low, high in ranges) == 1 for size in sizes)
-    assert _size_ranges(np.array([6, 6, 5])) == [(5, 5), (6, 6)]
 
 
 def table_of(out, cells, protocols=("full",), accuracy=None, sizes=lambda fold: (6, 6, 6, 6)):
@@ -262,27 +251,10 @@ def bars(figure) -> list[tuple[float, float]]:
     return [(segment[0][1], segment[1][1]) for part in found for segment in part.get_segments()]
 
 
-def test_gains_of_all_variants_stand_over_their_own_sizes_where_one_has_fewer_folds(tmp_path):
-    from fairseq_neupronet.benchmark.figures import gain_by_profile_size
-    from fairseq_neupronet.benchmark.source import Source
-
-    cells = [("base", 1, 1), ("base", 2, 1), ("dot", 1, 1), ("dot", 2, 1), ("film", 1, 1)]
-    results = table_of(tmp_path, cells, sizes=lambda fold: (10, 12) if fold == 1 else (2, 3))
-    figure = gain_by_profile_size(Source.open(results), "sounds")
-    assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == ["2", "3", "10", "12"]
-    points = drawn(figure)
-    assert np.round(points["dot"][:, 0]).tolist() == [0, 1, 2, 3]
-    assert np.round(points["film"][:, 0]).tolist() == [2, 3]
-    base, film = (right(tmp_path, variant, 1, 1, "full") for variant in ("base", "film"))
-    of_ten = [clip for clip in base if clip[1].startswith("1-0-")]
-    expected = np.mean([film[clip][1] - base[clip][1] for clip in of_ten])
-    assert points["film"][0, 1] == pytest.approx(expected)
-
-
 def test_an_interval_is_drawn_where_it_is_even_if_the_point_is_not_in_it(tmp_path):
     """Folds of 20 clips at about .2 and of 1,000 at about .9: their mean is far from that of all clips."""
+    from fairseq_neupronet.benchmark.comparison import Source
     from fairseq_neupronet.benchmark.figures import accuracy_by_protocol
-    from fairseq_neupronet.benchmark.source import Source
     from fairseq_neupronet.benchmark.statistics import bootstrap_interval
 
     results = table_of(
@@ -304,29 +276,13 @@ def test_an_interval_is_drawn_where_it_is_even_if_the_point_is_not_in_it(tmp_pat
     assert bars(figure)[0] == pytest.approx((low, high))
 
 
-@pytest.mark.parametrize(("protocol", "is_drawn"), [("full", True), ("enrol-3", False), ("single", False)])
-def test_weights_are_drawn_where_a_group_is_the_whole_profile(tmp_path, protocol, is_drawn):
-    from fairseq_neupronet.benchmark.embedding_figures import attention_map
-    from fairseq_neupronet.benchmark.source import Embeddings
-
-    rng = np.random.default_rng(0)
-    arrays = {
-        "clip": rng.normal(size=(8, 3)),
-        "profile": rng.normal(size=(8, 3)),
-        "target": np.arange(8) % 2,
-        "profile_code": np.arange(8) // 4,
-    }
-    embeddings = Embeddings("a cell", protocol, ["a", "b"], arrays, {"model": {"pooling": "dot", "temperature": 1.0}})
-    assert (attention_map(embeddings, "title") is not None) == is_drawn
-
-
 def test_every_variant_has_its_confusion_matrix(tmp_path):
-    from fairseq_neupronet.benchmark.figures import confusion_matrices
-    from fairseq_neupronet.benchmark.source import Source
+    from fairseq_neupronet.benchmark.comparison import Source
+    from fairseq_neupronet.benchmark.figures import confusion
 
     variants = {"base": 0.0} | {f"v{number}": 0.1 for number in range(10)}
     results = written_cells.write_cells(tmp_path, variants, n_profiles=3, clips=6, folds=(1,), seeds=(1,))
-    figure = confusion_matrices(Source.open(results), "sounds")
+    figure = confusion(Source.open(results), "sounds")
     assert {panel.get_title() for panel in figure.axes if panel.get_title()} == set(variants)
 
 

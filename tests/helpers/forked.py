@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fairseq_cli import hydra_train
 
-from fairseq_neupronet.trainer.loader_threads import wait_for_loader_threads
+from fairseq_neupronet.trainer.processes import wait_for_loader_threads
 
 
 @dataclass

@@ -69,7 +69,7 @@ def rows(path: Path, without: str = "seconds") -> list[dict]:
         return [{key: value for key, value in row.items() if key != without} for row in csv.DictReader(file)]
 
 
-def run(benchmark: Benchmark) -> runner.Tally:
+def run(benchmark: Benchmark) -> runner.Progress:
     tally = runner.run_cells(benchmark.cells, benchmark.settings, runner.Progress())
     benchmark.collect()
     return tally

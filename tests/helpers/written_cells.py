@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from fairseq_neupronet.benchmark.results import COLUMNS
 
@@ -47,8 +46,6 @@ def write_cells(
                 if not control:
                     (cell / "train" / "checkpoints").mkdir(parents=True)
                     (cell / "train" / "checkpoints" / "training.csv").write_text(TRAINING, encoding="utf-8")
-                    config = {"model": {"pooling": "dot", "temperature": 2.0}}
-                    (cell / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     if embeddings:
         for variant in variants:
             if "+" not in variant:

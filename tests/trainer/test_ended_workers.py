@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from fairseq_neupronet.trainer import patches as fairseq_patches
-from fairseq_neupronet.trainer import stop_signals
+from fairseq_neupronet.trainer import stopping
 
 CONFIG = SimpleNamespace(optimization=SimpleNamespace(max_update=0), checkpoint=SimpleNamespace(patience=-1))
 TRAINER = SimpleNamespace(get_num_updates=lambda: 7)
@@ -25,7 +25,7 @@ def train(monkeypatch, error: Exception, received: list[int]):
         raise error
 
     monkeypatch.setitem(fairseq_patches._originals, "train", fail)
-    monkeypatch.setattr(stop_signals, "_received", received)
+    monkeypatch.setattr(stopping, "_received", received)
     fairseq_patches._train(CONFIG, TRAINER, None, None)
 
 
@@ -33,7 +33,7 @@ def train(monkeypatch, error: Exception, received: list[int]):
 def test_a_signal_to_the_loaders_processes_too_ends_with_one_sentence(monkeypatch, capsys, error):
     with pytest.raises(SystemExit) as ended:
         train(monkeypatch, error, [signal.SIGTERM])
-    assert ended.value.code == stop_signals.EXIT_CODE
+    assert ended.value.code == stopping.EXIT_CODE
     said = capsys.readouterr().err
     assert said == (
         "neupronet: stopped by SIGTERM: update 7 is not saved, an earlier one is; the same command resumes\n"

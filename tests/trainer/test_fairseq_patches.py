@@ -18,8 +18,9 @@ from fairseq_cli import train as training_command
 
 from fairseq_neupronet.runs import log
 from fairseq_neupronet.trainer import patches as fairseq_patches
-from fairseq_neupronet.trainer.patches import early_stopping_state, patch_fairseq, restore_early_stopping
-from fairseq_neupronet.trainer.randomness import draws_of_batch
+from fairseq_neupronet.trainer.patches import patch_fairseq
+from fairseq_neupronet.trainer.processes import draws_of_batch
+from fairseq_neupronet.trainer.stopping import early_stopping_state, restore_early_stopping
 
 REPLACED = [
     (checkpoint_utils, "torch_persistent_save"),
@@ -119,7 +120,7 @@ def test_a_training_does_not_know_the_best_figures_of_an_earlier_one_in_its_proc
     monkeypatch.setitem(fairseq_patches._originals, "load_checkpoint", load)
     monkeypatch.setattr(training_command, "should_stop_early", decide)
     monkeypatch.setattr(checkpoint_utils, "save_checkpoint", save)
-    monkeypatch.setattr("fairseq_neupronet.trainer.stop_signals.listen", lambda: None)
+    monkeypatch.setattr("fairseq_neupronet.trainer.stopping.listen", lambda: None)
     save.best = decide.best = 0.9
     decide.num_runs = 2
     trainer = mock.Mock(data_parallel_rank=0)

@@ -6,7 +6,7 @@ import sys
 
 from fairseq.data.iterators import BackgroundConsumer
 
-from fairseq_neupronet.trainer.loader_threads import wait_for_loader_threads
+from fairseq_neupronet.trainer.processes import wait_for_loader_threads
 
 PROGRAM = """
 import time

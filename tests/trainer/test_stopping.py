@@ -38,7 +38,7 @@ def slow_down(update: int):
     def prepare():
         from fairseq import trainer
 
-        from fairseq_neupronet.trainer import stop_signals
+        from fairseq_neupronet.trainer import stopping
 
         step = trainer.Trainer.train_step
 
@@ -46,7 +46,7 @@ def slow_down(update: int):
             result = step(self, samples, raise_oom)
             if self.get_num_updates() == update:
                 print("waiting for a signal", flush=True)
-                while not stop_signals.received():
+                while not stopping.received():
                     signal.pause()
             return result
 

@@ -65,7 +65,7 @@ def wait_in_the_second_training():
     """At its second update, until there is a signal."""
     from fairseq import trainer
 
-    from fairseq_neupronet.trainer import stop_signals
+    from fairseq_neupronet.trainer import stopping
 
     step, seen = trainer.Trainer.train_step, []
 
@@ -74,7 +74,7 @@ def wait_in_the_second_training():
         seen.append(self.get_num_updates())
         if seen.count(2) == 2 and seen[-1] == 2:
             print("waiting for a signal", flush=True)
-            while not stop_signals.received():
+            while not stopping.received():
                 signal.pause()
         return result
 
