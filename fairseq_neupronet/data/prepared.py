@@ -13,11 +13,9 @@ from fairseq_neupronet.data.dataset import DatasetOptions, SpectrogramDataset, T
 from fairseq_neupronet.data.labels import describe_training_data, read_classes, read_labels, read_recordings
 from fairseq_neupronet.data.manifest import Manifest, clip_keys, read_manifest
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.profiles.band_statistics import BandStatistics, BandSums
-from fairseq_neupronet.profiles.normalization import ProfileNormalization
-from fairseq_neupronet.profiles.protocols import Protocol, group_clips
-from fairseq_neupronet.profiles.shuffling import AMONG, shuffled_profiles
-from fairseq_neupronet.profiles.whole_groups import WholeGroups
+from fairseq_neupronet.profiles.batches import BatchMates
+from fairseq_neupronet.profiles.normalization import BandNormalization, BandStatistics, BandSums, statistics_of
+from fairseq_neupronet.profiles.protocols import AMONG, Protocol, group_clips, shuffled_profiles
 
 
 def check_evaluation_options(options) -> None:
@@ -243,14 +241,6 @@ class PreparedFolder:
         options, training = self.options, split.startswith("train")
         manifest = self.train_manifest if split == "train" else self.manifest(split, shuffle)
         self._check_manifest(manifest)
-        normalization = None
-        if options.profile_normalize:
-            normalization = ProfileNormalization(
-                self.band_sums,
-                lambda: self.band_statistics,
-                options.profile_normalize_prior,
-                str(options.profile_normalize_clips) == "random",
-            )
         targets = self.targets(split, manifest) if self._labelled else None
         dataset_options = DatasetOptions(
             training=training,
@@ -266,10 +256,16 @@ class PreparedFolder:
             else None,
             mixup=None if options.mixup is None else Mixup(options.mixup),
             clips_per_profile=options.clips_per_profile if options.profile_batches else None,
-            profile_normalization=normalization,
+            profile_normalization=self._statistics_of if options.profile_normalize else None,
         )
         treatment = Treatment() if training else self._treatment(manifest, protocol)
         return self._kind(manifest, targets, split, dataset_options, treatment)
+
+    def _statistics_of(self, dataset: SpectrogramDataset):
+        """What gives a data set's items the statistics of their profiles; its cost is paid at the set's first use."""
+        normalization = BandNormalization(self.band_statistics, self.options.profile_normalize_prior)
+        draws = str(self.options.profile_normalize_clips) == "random"
+        return statistics_of(dataset, self.band_sums(dataset), normalization, draws)
 
     def _treatment(self, manifest: Manifest, protocol: Protocol | None) -> Treatment:
         options = self.options
@@ -289,9 +285,9 @@ class PreparedFolder:
         if in_groups and grouping is not None and grouping.enrolment is not None:
             pairs, grouping = grouping.enrolment, grouping.paired()
         if adapts and pairs is not None:
-            together = WholeGroups.of_lists(pairs)
+            together = BatchMates.of_lists(pairs)
         elif adapts and grouping is None:
-            together = WholeGroups.of_batches(profiles)
+            together = BatchMates.of_batches(profiles)
         elif adapts:
-            together = WholeGroups.of_partition(grouping.codes, lambda: clip_keys(manifest, rows))
+            together = BatchMates.of_partition(grouping.codes, lambda: clip_keys(manifest, rows))
         return Treatment(grouping, protocol.number if protocol.kind == "batch" else None, pairs, together)

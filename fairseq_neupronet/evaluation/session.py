@@ -19,8 +19,7 @@ from fairseq_neupronet.inference.checkpoint import import_user_dir, namespace, t
 from fairseq_neupronet.networks.adaptive_batch_norm import adapted_to_batch, check_batch_norm
 from fairseq_neupronet.networks.losses import NeuProNetLoss
 from fairseq_neupronet.profiles.groups import Grouping
-from fairseq_neupronet.profiles.protocols import Protocol
-from fairseq_neupronet.profiles.shuffling import AMONG
+from fairseq_neupronet.profiles.protocols import AMONG, Protocol
 
 
 class _Batch(NamedTuple):

@@ -24,7 +24,7 @@ from fairseq_neupronet.networks.adaptive_batch_norm import has_batch_norm
 from fairseq_neupronet.networks.build import build_network
 from fairseq_neupronet.networks.in_groups import InGroups
 from fairseq_neupronet.networks.neupronet import NeuProNet
-from fairseq_neupronet.profiles.band_statistics import BandNormalization, BandStatistics
+from fairseq_neupronet.profiles.normalization import BandNormalization, BandStatistics
 
 _TRAINING_WEIGHTS = ("auto_encoder.", "bank.")
 
