@@ -10,9 +10,8 @@ import torch
 from torch.utils.data import Dataset
 
 from fairseq_neupronet.data.augmentation import FrequencyWarp, Mixup, SpecAugment
-from fairseq_neupronet.data.clip_files import ClipFiles
+from fairseq_neupronet.data.clip_files import ClipFiles, crop, normalize
 from fairseq_neupronet.data.manifest import Manifest
-from fairseq_neupronet.data.spectrogram import crop, normalize
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.profiles.batches import BatchMates, batches_by_length, profile_batches
 from fairseq_neupronet.profiles.draws import uniforms

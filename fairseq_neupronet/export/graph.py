@@ -15,7 +15,7 @@ from fairseq_neupronet.networks.adaptive_batch_norm import adapted_to_sums
 from fairseq_neupronet.networks.neupronet import NeuProNet
 from fairseq_neupronet.profiles.normalization import BandStatistics, shrunk
 
-_NORMALIZE_EPS = 1e-5  # of data.spectrogram.normalize
+_NORMALIZE_EPS = 1e-5  # of data.clip_files.normalize
 
 
 class Graph(nn.Module):
@@ -102,7 +102,7 @@ class Graph(nn.Module):
 
 
 def _normalized(spectrogram: Tensor, given: Tensor) -> Tensor:
-    """See :func:`~fairseq_neupronet.data.spectrogram.normalize`; padding is and stays 0."""
+    """See :func:`~fairseq_neupronet.data.clip_files.normalize`; padding is and stays 0."""
     n_cells = given.sum() * spectrogram.shape[1]
     mean = spectrogram.sum(dim=(1, 2), keepdim=True) / n_cells
     centred = (spectrogram - mean) * given

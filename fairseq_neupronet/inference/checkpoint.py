@@ -17,8 +17,7 @@ from torch import Tensor
 
 from fairseq_neupronet.audio.recipe import FeatureRecipe
 from fairseq_neupronet.checkpoints.contents import read_contents
-from fairseq_neupronet.data.labels import read_classes
-from fairseq_neupronet.data.manifest import read_manifest
+from fairseq_neupronet.data.manifest import read_classes, read_manifest
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.networks.adaptive_batch_norm import has_batch_norm
 from fairseq_neupronet.networks.build import build_network

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.files import read_metadata
-from fairseq_neupronet.preparation.clips import Clip, Collection
+from fairseq_neupronet.preparation.clips import Clip, Collection, read_table
 from fairseq_neupronet.preparation.icbhi import SPLIT_FILE, read_icbhi
-from fairseq_neupronet.preparation.tables import read_table
 
 _ROOT = ("--root", {"required": True, "metavar": "DIR", "help": "folder of the unpacked data set"})
 _ALLOW_MISSING = (
