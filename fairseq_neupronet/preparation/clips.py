@@ -62,7 +62,8 @@ class Collection:
         notes: sentences to print, e.g. what was left out.
 
     Raises:
-        InputError: see :meth:`check`.
+        InputError: what no training could use: no clips; a clip listed twice; two audio files with one features file; a
+            class name that a fairseq dictionary cannot hold; a class in valid or test that train lacks.
     """
 
     source: Path
@@ -70,20 +71,11 @@ class Collection:
     partitions: dict[str, list[Clip]]
     notes: list[str] = field(default_factory=list)
 
-    def __post_init__(self):
-        self.check()
-
     def clips(self) -> list[Clip]:
         """Every clip once, whatever the number of partitions it is in."""
         return list({clip.key: clip for clips in self.partitions.values() for clip in clips}.values())
 
-    def check(self) -> None:
-        """Refuse what no training could use.
-
-        Raises:
-            InputError: no clips; a clip listed twice; two audio files with one features file; a class name that a
-                fairseq dictionary cannot hold; a class in valid or test that train lacks.
-        """
+    def __post_init__(self):
         clips = self.clips()
         if not clips:
             raise InputError(f"{self.source}: lists no clips; add rows")
