@@ -22,7 +22,7 @@ _OPTIONAL = {"target_frames"}
 _ANY_SIGN = {"mean"}
 _MOST_BYTES = 1 << 16
 _LONGEST_REASON = 300
-# What a stranger's recipe may have allocated: a filter bank of a gigabyte.
+# What a recipe of unknown origin may have allocated: a filter bank of a gigabyte.
 _MOST = {"n_fft": 1 << 18, "n_mels": 1 << 10, "frame_length_ms": 10_000}
 _MOST_OF_OTHERS = 10**7
 _LEAST_SAMPLE_RATE = 1000  # Hz; below it someone has written kHz

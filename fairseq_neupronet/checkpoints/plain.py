@@ -1,4 +1,4 @@
-"""Read a stranger's checkpoint: tensors, numbers and plain containers, or nothing.
+"""Read a checkpoint of unknown origin: tensors, numbers and plain containers, or nothing.
 
 A checkpoint of torch is a zip archive of uncompressed members: ``data.pkl``, a pickle, and one member a tensor. A
 pickle is a program; everything that this one could do is checked before it runs: the archive's directory first, which
@@ -21,7 +21,7 @@ MAX_DEPTH = 64
 
 # ---- single numbers of numpy, read as Python's -----------------------------------------------------------------------
 # A metric computed by numpy ends up so in a checkpoint. numpy's own functions for it stay out: they would make any
-# dtype, objects included, from a stranger's bytes.
+# dtype, objects included, from a file's bytes.
 
 _FORMATS = {
     "b1": "?",
@@ -123,7 +123,7 @@ def check_archive(path: str | Path) -> None:
 
 
 def printable(text: str, length: int = 80) -> str:
-    """A stranger's text for a message: one line, of bounded length, without control characters."""
+    """A text of unknown origin for a message: one line, of bounded length, without control characters."""
     shown = "".join(character if character.isprintable() else "?" for character in text[: length + 1])
     return shown if len(text) <= length else f"{shown[:length]}…"
 

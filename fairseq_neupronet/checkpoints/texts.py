@@ -52,7 +52,7 @@ def is_literal(text: str) -> bool:
         return False
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Python's remarks on a stranger's text
+            warnings.simplefilter("ignore")  # Python's remarks on a text of unknown origin
             ast.literal_eval(text.strip())
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
         return False

@@ -146,11 +146,6 @@ class SpectrogramDataset(Dataset):
         return self.options.training
 
     @property
-    def seed(self) -> int:
-        """Of all that is drawn."""
-        return self.options.seed
-
-    @property
     def grouping(self) -> Grouping | None:
         """The groups of evaluation; None: by batch."""
         return self.treatment.grouping
@@ -207,7 +202,7 @@ class SpectrogramDataset(Dataset):
         ]
 
     def _draws(self, rows: np.ndarray) -> np.ndarray:
-        return uniforms(self.seed, self.epoch, rows, _DRAWS)
+        return uniforms(self.options.seed, self.epoch, rows, _DRAWS)
 
     def _read(self, row: int, place: float) -> torch.Tensor:
         manifest = self.manifest
@@ -261,7 +256,7 @@ class SpectrogramDataset(Dataset):
         """Longest first; clips of one length in the epoch's random order in training, in manifest order otherwise."""
         ties = np.arange(len(self))
         if self.training:
-            ties = np.random.default_rng((self.seed, self.epoch)).permutation(ties)
+            ties = np.random.default_rng((self.options.seed, self.epoch)).permutation(ties)
         return np.lexsort((ties, -self.sizes))
 
     def batch_by_size(self, indices, max_tokens=None, max_sentences=None, required_batch_size_multiple=1):
@@ -279,7 +274,7 @@ class SpectrogramDataset(Dataset):
         if clips_per_profile is None:
             return batches_by_length(indices, lengths, max_tokens, max_sentences)
         # Not the generator of ordered_indices: of clips of one length it would undo that order, clip by clip.
-        rng = np.random.default_rng((self.seed, self.epoch, _BATCHES))
+        rng = np.random.default_rng((self.options.seed, self.epoch, _BATCHES))
         profiles = self.manifest.profiles[self.rows[indices]]
         return [indices[batch] for batch in profile_batches(profiles, clips_per_profile, max_sentences, rng)]
 

@@ -30,8 +30,8 @@ class GroupChunk(NamedTuple):
 class Grouping:
     """Who is pooled with whom: a partition, or a list for each clip.
 
-    What is pooled are embeddings, one an item. Items are the clips; or pairs of a clip and the group that it is heard
-    in, where a clip sounds different in each group.
+    What is pooled are embeddings, one an item. Items are the clips; or pairs of a clip and the group that it is
+    in, where a clip's embedding differs from group to group.
 
     Attributes:
         codes: (N,) int64, equal for clips of one group: a partition.

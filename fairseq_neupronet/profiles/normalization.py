@@ -283,7 +283,7 @@ def statistics_of(dataset, sums: BandSums, normalization: BandNormalization, dra
     """
     if dataset.training:
         if draws:
-            return OfDrawnClips(sums, dataset.profiles, normalization, dataset.seed)
+            return OfDrawnClips(sums, dataset.profiles, normalization, dataset.options.seed)
         return OfGroups.partition(sums, dataset.profiles, normalization)
     grouping = dataset.grouping
     if grouping is None:
