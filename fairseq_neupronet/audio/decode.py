@@ -121,8 +121,7 @@ def _resample(waveform: torch.Tensor, old_rate: int, new_rate: int) -> torch.Ten
     convolution: a quarter of the time on a clip of one second. The rates have no common factor."""
     kernel, width = resampling_kernel(old_rate, new_rate)
     padded = torch.nn.functional.pad(waveform, (width, width + old_rate))
-    resampled = padded.unfold(0, len(kernel), old_rate) @ kernel
-    return resampled.flatten()[: math.ceil(len(waveform) * new_rate / old_rate)]
+    return _convolve(padded, kernel, old_rate)[: math.ceil(len(waveform) * new_rate / old_rate)]
 
 
 @functools.lru_cache(maxsize=4)

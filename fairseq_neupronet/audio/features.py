@@ -71,13 +71,18 @@ def _mel_tools(sample_rate: int, n_fft: int, n_mels: int) -> tuple[torch.Tensor,
 def filter_bank(sample_rate: int, n_fft: int, n_mels: int) -> torch.Tensor:
     """Slaney's triangles of unit area, (bins, M): librosa's bank. torchaudio's puts the bins of an odd rate wrong."""
     bins = torch.arange(n_fft // 2 + 1, dtype=torch.float64).unsqueeze(1) * (sample_rate / n_fft)
-    # 15 mels are 1 kHz; linear below, logarithmic above.
-    highest = 15 * sample_rate / 2000 if sample_rate < 2000 else 15 + 27 * math.log(sample_rate / 2000) / math.log(6.4)
-    mels = torch.linspace(0, highest, n_mels + 2, dtype=torch.float64)
-    corners = torch.where(mels < 15, mels * 200 / 3, 1000 * 6.4 ** ((mels - 15) / 27))
+    corners = _slaney_corners(sample_rate, n_mels)
     low, centre, high = corners[:-2], corners[1:-1], corners[2:]
     triangles = torch.minimum((bins - low) / (centre - low), (high - bins) / (high - centre)).clamp(min=0)
     return (triangles * 2 / (high - low)).float()
+
+
+def _slaney_corners(sample_rate: int, n_mels: int) -> torch.Tensor:
+    """Where Slaney's triangles begin, peak and end, one after the other, (M + 2,) float64 in Hz."""
+    # 15 mels are 1 kHz; linear below, logarithmic above.
+    highest = 15 * sample_rate / 2000 if sample_rate < 2000 else 15 + 27 * math.log(sample_rate / 2000) / math.log(6.4)
+    mels = torch.linspace(0, highest, n_mels + 2, dtype=torch.float64)
+    return torch.where(mels < 15, mels * 200 / 3, 1000 * 6.4 ** ((mels - 15) / 27))
 
 
 def empty_bands_notes(recipe: FeatureRecipe) -> list[str]:
@@ -119,28 +124,10 @@ def _kaldi_fbank(waveform: torch.Tensor, recipe: FeatureRecipe) -> torch.Tensor:
 
 def band_centres(recipe: FeatureRecipe) -> np.ndarray:
     """Frequencies at which the bands of a recipe peak, (M,) in Hz: Slaney's mels for ``mel_db``, else kaldi's."""
-    highest = recipe.sample_rate / 2
     if recipe.kind == "mel_db":
-        return _even(recipe.n_mels, 0.0, highest, _slaney_mel, _slaney_hertz)
-    return _even(
-        recipe.n_mels,
-        _KALDI_LOWEST,
-        highest,
-        lambda hertz: 1127 * np.log1p(hertz / 700),
-        lambda mel: 700 * np.expm1(mel / 1127),
-    )
-
-
-def _even(n_bands: int, lowest: float, highest: float, mel_of, hertz_of) -> np.ndarray:
-    return hertz_of(np.linspace(mel_of(lowest), mel_of(highest), n_bands + 2)[1:-1])
-
-
-def _slaney_mel(hertz: float) -> float:
-    return hertz * 3 / 200 if hertz < 1000 else 15 + 27 * np.log(hertz / 1000) / np.log(6.4)
-
-
-def _slaney_hertz(mel: np.ndarray) -> np.ndarray:
-    return np.where(mel < 15, mel * 200 / 3, 1000 * 6.4 ** ((mel - 15) / 27))
+        return _slaney_corners(recipe.sample_rate, recipe.n_mels)[1:-1].numpy()
+    lowest, highest = 1127 * np.log1p(np.array([_KALDI_LOWEST, recipe.sample_rate / 2]) / 700)
+    return 700 * np.expm1(np.linspace(lowest, highest, recipe.n_mels + 2)[1:-1] / 1127)
 
 
 _KINDS = {"mel_db": _mel_db, "kaldi_fbank": _kaldi_fbank}

@@ -22,7 +22,7 @@ _OPTIONAL = {"target_frames"}
 _ANY_SIGN = {"mean"}
 _MOST_BYTES = 1 << 16
 _LONGEST_REASON = 300
-# What a stranger's recipe may have allocated: a filter bank of a gigabyte.
+# What a recipe of unknown origin may have allocated: a filter bank of a gigabyte.
 _MOST = {"n_fft": 1 << 18, "n_mels": 1 << 10, "frame_length_ms": 10_000}
 _MOST_OF_OTHERS = 10**7
 _LEAST_SAMPLE_RATE = 1000  # Hz; below it someone has written kHz
@@ -172,17 +172,17 @@ class FeatureRecipe:
 
 def _read_mapping(path: Path) -> dict:
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise InputError(f"{path}: is larger than any recipe; give a yaml file below {_MOST_BYTES} bytes")
-        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with open(path, "rb") as file:
+            text = file.read(_MOST_BYTES + 1)
+        fields = yaml.safe_load(text.decode()) if len(text) <= _MOST_BYTES else None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); let it be readable") from error
-    except InputError:
-        raise
     # Beside its own errors the library raises those of Python's numbers, dates and stack.
     except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{path}: is not a readable yaml file ({reason[:_LONGEST_REASON]}); correct it") from error
+    if len(text) > _MOST_BYTES:
+        raise InputError(f"{path}: is larger than any recipe; give a yaml file below {_MOST_BYTES} bytes")
     if not isinstance(fields, dict):
         raise InputError(f"{path}: holds no fields; write one 'field: value' per line")
     return fields

@@ -25,8 +25,9 @@ class Contents:
         path: the file.
         config: the configuration, section by section, of plain containers. In the sections task, model and criterion,
             options that are younger than the checkpoint have their defaults.
-        data: what is known of the training data, see :func:`~fairseq_neupronet.data.labels.describe_training_data`, and
-            what the task remembers of it; empty where the checkpoint says nothing.
+        data: what is known of the training data, see
+            :func:`~fairseq_neupronet.data.manifest.describe_training_data`, and what the task remembers of it; empty
+            where the checkpoint says nothing.
         weights: parameters and buffers by name.
         updates: how many were made; None where the checkpoint does not say.
         epoch: the epoch within which, or at whose end, it was saved; None where the checkpoint does not say.

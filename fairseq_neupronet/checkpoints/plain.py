@@ -1,4 +1,4 @@
-"""Read a stranger's checkpoint: tensors, numbers and plain containers, or nothing.
+"""Read a checkpoint of unknown origin: tensors, numbers and plain containers, or nothing.
 
 A checkpoint of torch is a zip archive of uncompressed members: ``data.pkl``, a pickle, and one member a tensor. A
 pickle is a program; everything that this one could do is checked before it runs: the archive's directory first, which
@@ -8,7 +8,6 @@ says how much there is to read, then the pickle's instructions, which name every
 import pickletools
 import struct
 import zipfile
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -22,7 +21,7 @@ MAX_DEPTH = 64
 
 # ---- single numbers of numpy, read as Python's -----------------------------------------------------------------------
 # A metric computed by numpy ends up so in a checkpoint. numpy's own functions for it stay out: they would make any
-# dtype, objects included, from a stranger's bytes.
+# dtype, objects included, from a file's bytes.
 
 _FORMATS = {
     "b1": "?",
@@ -66,7 +65,6 @@ _STAND_INS = {
 
 # ---- the file --------------------------------------------------------------------------------------------------------
 
-_PICKLE = b"\x80"
 _STORAGES = ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
 _ALLOWED_NAMES = {
     "collections.OrderedDict",
@@ -125,7 +123,7 @@ def check_archive(path: str | Path) -> None:
 
 
 def printable(text: str, length: int = 80) -> str:
-    """A stranger's text for a message: one line, of bounded length, without control characters."""
+    """A text of unknown origin for a message: one line, of bounded length, without control characters."""
     shown = "".join(character if character.isprintable() else "?" for character in text[: length + 1])
     return shown if len(text) <= length else f"{shown[:length]}…"
 
@@ -149,10 +147,9 @@ def _read_pickle(path: Path) -> bytes:
 
 def _no_archive(path: Path) -> InputError:
     with open(path, "rb") as stream:
-        head = stream.read(MAX_PICKLE_BYTES)
+        head = stream.read(len(_LEGACY_TORCH))
     if head.startswith(_ZIP):
         return InputError(f"{path}: damaged or cut short, perhaps half downloaded; fetch or make the file again")
-    _check_names(_names_in_pickles(head), path)
     if head.startswith(_LEGACY_TORCH):
         return InputError(
             f"{path}: written by torch before 1.6, in a format whose sizes cannot be checked before it is read; where "
@@ -193,26 +190,22 @@ def _check_directory(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
 
 def _check_instructions(pickle: bytes, path: Path) -> None:
     """What the pickle asks for is named rather than how it does so."""
-    scan = _scan_pickle(pickle)
-    _check_names(scan.names, path)
-    allowed = set(_ALLOWED_INSTRUCTIONS.split())
-    foreign = [instruction for instruction in scan.instructions if instruction not in allowed]
-    if foreign:
-        raise InputError(
-            f"{path}: its pickle has the instruction {foreign[0]}, which torch.save does not write; nothing of it was "
-            "run"
-        )
-    if scan.end is None:
-        raise InputError(f"{path}: damaged, its pickle cannot be read; fetch or make the file again")
-
-
-def _check_names(names: list[str], path: Path) -> None:
+    instructions, names = _scan_pickle(pickle)
     for name in names:
         if name not in _ALLOWED_NAMES:
             raise InputError(
                 f"{path}: asks for {printable(name)}, which is neither a tensor nor a plain container; nothing of it "
                 "was run; where you trust the file, save it again without that"
             )
+    allowed = set(_ALLOWED_INSTRUCTIONS.split())
+    for instruction in instructions:
+        if instruction not in allowed:
+            raise InputError(
+                f"{path}: its pickle has the instruction {instruction}, which torch.save does not write; nothing of it "
+                "was run"
+            )
+    if instructions[-1:] != ["STOP"]:
+        raise InputError(f"{path}: damaged, its pickle cannot be read; fetch or make the file again")
 
 
 def _check_values(state: dict, path: Path) -> None:
@@ -245,45 +238,21 @@ def _check_values(state: dict, path: Path) -> None:
 # ---- a pickle's instructions -----------------------------------------------------------------------------------------
 
 
-@dataclass
-class _PickleScan:
-    """What a pickle would do, read from its instructions without running any.
+def _scan_pickle(data: bytes) -> tuple[list[str], list[str]]:
+    """What a pickle would do, read without running any of it: names of its instructions, and of what it asks for.
 
-    Attributes:
-        names: classes and functions that it asks for, in order, as ``module.name``.
-        instructions: names of its instructions, in order.
-        end: position behind it; None where it is damaged, and the others are what came before.
+    The last instruction is ``STOP``, unless the pickle is damaged; then the lists are of what came before.
     """
-
-    names: list[str] = field(default_factory=list)
-    instructions: list[str] = field(default_factory=list)
-    end: int | None = None
-
-
-def _scan_pickle(data: bytes) -> _PickleScan:
-    """Read the instructions of the pickle at the beginning of ``data``."""
-    scan, texts = _PickleScan(), []
+    instructions, names, texts = [], [], []
     try:
-        for instruction, argument, position in pickletools.genops(data):
-            scan.instructions.append(instruction.name)
+        for instruction, argument, _ in pickletools.genops(data):
+            instructions.append(instruction.name)
             if instruction.name in ("GLOBAL", "INST"):
-                scan.names.append(argument.replace(" ", "."))
+                names.append(argument.replace(" ", "."))
             elif instruction.name == "STACK_GLOBAL":
-                scan.names.append(".".join(texts[-2:]))
+                names.append(".".join(texts[-2:]))
             elif isinstance(argument, str):
                 texts.append(argument)
-            if instruction.name == "STOP":
-                scan.end = position + 1
     except (ValueError, OverflowError, EOFError):
         pass
-    return scan
-
-
-def _names_in_pickles(data: bytes) -> list[str]:
-    """The names that pickles one after another ask for, as a file of torch before 1.6 has them."""
-    names: list[str] = []
-    while data.startswith(_PICKLE):
-        scan = _scan_pickle(data)
-        names += scan.names
-        data = data[scan.end :] if scan.end else b""
-    return names
+    return instructions, names

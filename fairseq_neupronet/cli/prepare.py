@@ -20,7 +20,7 @@ def add_prepare(subparsers) -> None:
     datasets = parser.add_subparsers(title="data sets", metavar="DATASET")
     for name, dataset in DATASETS.items():
         own = datasets.add_parser(name, help=dataset.help, description=dataset.help)
-        for flag, keywords in dataset.options:
+        for flag, keywords in dataset.options.items():
             own.add_argument(flag, **keywords)
         own.add_argument("--out", required=True, metavar="DIR", help="output folder")
         own.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core)")
@@ -51,7 +51,7 @@ def _run(arguments: argparse.Namespace) -> None:
         raise InputError("--float16: loose features are float32; add --packed, or leave --float16 out")
     dataset = arguments.dataset
     recipe = FeatureRecipe.load(arguments.recipe, **{field: getattr(arguments, field) for field in _RECIPE_FIELDS})
-    options = [flag.removeprefix("--").replace("-", "_") for flag, _ in dataset.options]
+    options = [flag.removeprefix("--").replace("-", "_") for flag in dataset.options]
     collection = dataset.read(**{option: getattr(arguments, option) for option in options})
     print(
         "\n".join(

@@ -12,8 +12,7 @@ from fairseq_neupronet.conversion.parameters import convert_parameters
 from fairseq_neupronet.conversion.report import Report
 from fairseq_neupronet.conversion.training_config import check_class_weights, convert_training, name_normal_class
 from fairseq_neupronet.conversion.training_state import convert_extra_state, convert_history, convert_optimizer
-from fairseq_neupronet.data.labels import describe_training_data, read_classes
-from fairseq_neupronet.data.manifest import read_manifest
+from fairseq_neupronet.data.manifest import describe_training_data, read_classes, read_manifest
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.files import atomic_file, configs_folder, package_folder
 

@@ -1,21 +1,105 @@
-"""From a manifest's path to a stored spectrogram, read and checked. Letters: M mel bands, F frames."""
+"""Stored spectrograms: where a manifest's path leads, loose or in a zip; read, checked and cut. M mel bands, F frames.
+
+A clip is an ``.npy`` file, or stands inside an uncompressed zip and is written ``file.zip:offset:length`` as fairseq's
+audio data sets do. Offset and length, in bytes, are of a stored member's data: reading needs no directory of the zip.
+"""
 
 import os
+import re
 import stat
+import struct
 import weakref
+import zipfile
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from fairseq_neupronet.arrays import MAGIC, parse_header
-from fairseq_neupronet.data.packed import is_compressed, is_packed, parse_place
 from fairseq_neupronet.errors import InputError
 
 _CURE = "run `neupronet prepare` again"
 _ZIP_MAGIC = b"PK\x03\x04"
 _LARGEST_HEADER = 1 << 14
 _LARGEST_NUMBER = 16  # bytes
+_MARK = ".zip:"
+_FORMAT = re.compile(r"(.+\.zip):([0-9]{1,18}):([0-9]{1,18})", re.DOTALL)
+_LOCAL_HEADER = 30  # bytes, before the name and the extra field, whose lengths are its last four bytes
+
+
+class Place(NamedTuple):
+    """Bytes of a file."""
+
+    archive: str
+    offset: int
+    length: int
+
+    def __str__(self) -> str:
+        return f"{self.archive}:{self.offset}:{self.length}"
+
+
+def is_packed(clip: str) -> bool:
+    """Whether a manifest's path is a place in a zip, well written or not."""
+    return _MARK in clip
+
+
+def parse_place(clip: str) -> Place:
+    """Parse ``file.zip:offset:length``. Raises ValueError where it is not that."""
+    match = _FORMAT.fullmatch(clip)
+    if match is None:
+        raise ValueError("not file.zip:offset:length")
+    return Place(match[1], int(match[2]), int(match[3]))
+
+
+def read_directory(archive) -> dict[str, Place]:
+    """Where the members of a zip lie, by name; compressed ones are left out.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is not a whole zip: damaged, a pipe or a device, or with members that reach past its end.
+    """
+    if os.path.exists(archive) and not os.path.isfile(archive):
+        raise ValueError(f"{archive} is a folder, a pipe or a device")
+    places = {}
+    try:
+        with open(archive, "rb") as file, zipfile.ZipFile(file) as contents:
+            size = os.fstat(file.fileno()).st_size
+            for entry in contents.infolist():
+                # The directory has an extra field of its own, perhaps of another length than the one before the data.
+                lengths = struct.unpack("<HH", os.pread(file.fileno(), 4, entry.header_offset + _LOCAL_HEADER - 4))
+                place = Place(str(archive), entry.header_offset + _LOCAL_HEADER + sum(lengths), entry.compress_size)
+                if place.offset + place.length > size:
+                    raise zipfile.BadZipFile(f"{entry.filename} reaches past its {size} bytes")
+                if entry.compress_type == zipfile.ZIP_STORED:
+                    places[entry.filename] = place
+    except (zipfile.BadZipFile, struct.error, NotImplementedError) as error:
+        raise ValueError(f"{archive} is not a whole zip ({error})") from None
+    return places
+
+
+class ClipNames:
+    """What to call clips in results: a loose file's path as written, a packed one's name in its zip.
+
+    Args:
+        root: the folder that the clips' paths start from.
+    """
+
+    def __init__(self, root: Path):
+        self._root = root
+        self._names: dict[str, dict[int, str]] = {}
+
+    def __call__(self, clip: str) -> str:
+        """The name; a place stays as written if the zip has gone, or its directory does not know it."""
+        if not is_packed(clip):
+            return clip
+        place = parse_place(clip)
+        if place.archive not in self._names:
+            try:
+                places = read_directory(os.path.join(self._root, place.archive))
+            except (OSError, ValueError):
+                places = {}
+            self._names[place.archive] = {member.offset: name for name, member in places.items()}
+        return self._names[place.archive].get(place.offset, clip)
 
 
 class ClipFiles:
@@ -86,8 +170,8 @@ class ClipFiles:
         if place.offset + place.length > size:
             raise ValueError(f"it reaches past the {size} bytes of the zip")
         data = _read(archive, place.offset, min(place.length, most))
-        if bytes(data[: len(MAGIC)]) != MAGIC and is_compressed(place):
-            raise ValueError("it is compressed in the zip, where it has to be stored as it is")
+        if bytes(data[: len(MAGIC)]) != MAGIC:
+            raise ValueError("no .npy header; if it is compressed in the zip, store it there as it is")
         return data
 
 
@@ -119,7 +203,56 @@ def _read(file: int, offset: int, n_bytes: int) -> np.ndarray:
 
 def _as_float32(stored: np.ndarray) -> np.ndarray:
     if stored.dtype == np.float16:
-        # numpy's own conversion takes seven times as long.
+        import torch  # numpy's own conversion takes seven times as long
+
         return torch.from_numpy(np.ascontiguousarray(stored)).float().numpy()
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused
         return np.ascontiguousarray(stored, np.float32)
+
+
+def check_files(manifest) -> None:
+    """Look for missing and truncated feature files of a :class:`~fairseq_neupronet.data.manifest.Manifest`, unopened.
+
+    Raises:
+        InputError: naming the first such clip and how many there are.
+    """
+    least_bytes = 2 * manifest.n_mels * manifest.frames  # numbers at half precision
+    archive_bytes: dict[str, int] = {}
+    broken = [
+        row
+        for row, (clip, least) in enumerate(zip(manifest.clips, least_bytes.tolist(), strict=True))
+        if _stored_bytes(os.path.join(manifest.root, clip), archive_bytes) < least
+    ]
+    if broken:
+        raise InputError(
+            f"{manifest.line_of(broken[0])}: feature file {manifest.root / manifest.clips[broken[0]]} is missing or "
+            f"truncated ({len(broken)} such clips); run `neupronet prepare` again"
+        )
+
+
+def _stored_bytes(path: str, archive_bytes: dict[str, int]) -> int:
+    """The size of a feature file, loose or packed; 0 where there is none."""
+    try:
+        if not is_packed(path):
+            return os.stat(path).st_size
+        place = parse_place(path)
+        if place.archive not in archive_bytes:
+            archive_bytes[place.archive] = os.stat(place.archive).st_size
+        return place.length if place.offset + place.length <= archive_bytes[place.archive] else 0
+    except (OSError, ValueError):
+        return 0
+
+
+def crop(spectrogram: np.ndarray, n_frames: int, uniform: float = 0.0) -> np.ndarray:
+    """At most ``n_frames`` frames, from the place that a uniform draw in [0, 1) picks. (M, F) → (M, F')."""
+    excess = spectrogram.shape[1] - n_frames
+    if excess <= 0:
+        return spectrogram
+    start = int(uniform * (excess + 1))
+    return spectrogram[:, start : start + n_frames]
+
+
+def normalize(spectrogram: np.ndarray) -> np.ndarray:
+    """Zero mean and unit variance over the whole clip; a constant clip becomes zeros. (M, F) → (M, F)."""
+    centred = spectrogram - spectrogram.mean()
+    return centred / np.sqrt(np.square(centred).mean() + 1e-5)

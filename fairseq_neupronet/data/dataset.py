@@ -2,6 +2,7 @@
 
 import copy
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,17 +10,14 @@ import torch
 from torch.utils.data import Dataset
 
 from fairseq_neupronet.data.augmentation import FrequencyWarp, Mixup, SpecAugment
-from fairseq_neupronet.data.batching import batches_by_length, batches_by_profile
-from fairseq_neupronet.data.clip_files import ClipFiles
+from fairseq_neupronet.data.clip_files import ClipFiles, crop, normalize
 from fairseq_neupronet.data.manifest import Manifest
-from fairseq_neupronet.data.spectrogram import crop, normalize
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.profiles.band_statistics import BandSums
+from fairseq_neupronet.profiles.batches import BatchMates, batches_by_length, profile_batches
 from fairseq_neupronet.profiles.draws import uniforms
 from fairseq_neupronet.profiles.enrolment import Enrolment
 from fairseq_neupronet.profiles.groups import Grouping
-from fairseq_neupronet.profiles.normalization import ProfileNormalization
-from fairseq_neupronet.profiles.whole_groups import WholeGroups
+from fairseq_neupronet.profiles.normalization import BandSums
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +44,8 @@ class DatasetOptions:
         warp, augment, mixup: applied in training, one after the other.
         clips_per_profile: training batches of profile chunks of this size, as many as the batch size holds; None
             batches by length.
-        profile_normalization: zero mean and unit variance of each mel band over the clips of a profile.
+        profile_normalization: from a data set to what gives its items the statistics of their profiles' mel bands, see
+            :func:`~fairseq_neupronet.profiles.normalization.statistics_of`; None: bands stay as they are.
     """
 
     training: bool
@@ -60,7 +59,7 @@ class DatasetOptions:
     augment: SpecAugment | None = None
     mixup: Mixup | None = None
     clips_per_profile: int | None = None
-    profile_normalization: ProfileNormalization | None = None
+    profile_normalization: Callable[[Dataset], Callable] | None = None
 
     def for_evaluation(self) -> "DatasetOptions":
         """Without what training changes."""
@@ -82,7 +81,7 @@ class Treatment:
     grouping: Grouping | None = None
     batch_clips: int | None = None
     pairs: Enrolment | None = None
-    together: WholeGroups | None = None
+    together: BatchMates | None = None
 
 
 def kept_rows(manifest: Manifest, min_sample_size: int | None) -> np.ndarray:
@@ -147,11 +146,6 @@ class SpectrogramDataset(Dataset):
         return self.options.training
 
     @property
-    def seed(self) -> int:
-        """Of all that is drawn."""
-        return self.options.seed
-
-    @property
     def grouping(self) -> Grouping | None:
         """The groups of evaluation; None: by batch."""
         return self.treatment.grouping
@@ -188,7 +182,7 @@ class SpectrogramDataset(Dataset):
         """Compute what the items take from other clips; before workers start, each of which would do it again."""
         normalization = self.options.profile_normalization
         if normalization is not None:
-            self._statistics = normalization.statistics_of(self)
+            self._statistics = normalization(self)
             self.options = replace(self.options, profile_normalization=None)  # its functions cannot be sent to workers
 
     def set_epoch(self, epoch: int) -> None:
@@ -208,7 +202,7 @@ class SpectrogramDataset(Dataset):
         ]
 
     def _draws(self, rows: np.ndarray) -> np.ndarray:
-        return uniforms(self.seed, self.epoch, rows, _DRAWS)
+        return uniforms(self.options.seed, self.epoch, rows, _DRAWS)
 
     def _read(self, row: int, place: float) -> torch.Tensor:
         manifest = self.manifest
@@ -256,17 +250,13 @@ class SpectrogramDataset(Dataset):
 
     def _normalized(self, clips: list[np.ndarray], ids: np.ndarray) -> list[np.ndarray]:
         self.prepare()
-        if self._statistics is None:
-            return clips
-        statistics = self._statistics(ids, self.epoch)
-        mean, deviation = (array.astype(np.float32)[:, :, None] for array in vars(statistics).values())
-        return [(clip - mean[place]) / deviation[place] for place, clip in enumerate(clips)]
+        return clips if self._statistics is None else self._statistics(ids, self.epoch).normalize(clips)
 
     def ordered_indices(self) -> np.ndarray:
         """Longest first; clips of one length in the epoch's random order in training, in manifest order otherwise."""
         ties = np.arange(len(self))
         if self.training:
-            ties = np.random.default_rng((self.seed, self.epoch)).permutation(ties)
+            ties = np.random.default_rng((self.options.seed, self.epoch)).permutation(ties)
         return np.lexsort((ties, -self.sizes))
 
     def batch_by_size(self, indices, max_tokens=None, max_sentences=None, required_batch_size_multiple=1):
@@ -284,9 +274,9 @@ class SpectrogramDataset(Dataset):
         if clips_per_profile is None:
             return batches_by_length(indices, lengths, max_tokens, max_sentences)
         # Not the generator of ordered_indices: of clips of one length it would undo that order, clip by clip.
-        rng = np.random.default_rng((self.seed, self.epoch, _BATCHES))
+        rng = np.random.default_rng((self.options.seed, self.epoch, _BATCHES))
         profiles = self.manifest.profiles[self.rows[indices]]
-        return batches_by_profile(indices, profiles, clips_per_profile, max_sentences, rng)
+        return [indices[batch] for batch in profile_batches(profiles, clips_per_profile, max_sentences, rng)]
 
 
 def _padded(clips: list[np.ndarray], n_frames: int) -> torch.Tensor:

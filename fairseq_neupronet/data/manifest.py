@@ -1,12 +1,14 @@
-"""Manifests in the official layout, ``{split}.tsv``: what is read is checked, with file and line.
+"""A prepared folder's texts, in the official layout but for the last: what is read is checked, with file and line.
 
-Line 1 is the folder of the features, absolute or relative to the manifest; then there is one row a clip,
-``path <tab> n_mels <tab> n_frames [<tab> profile]``. A path is that of an ``.npy`` file, or ``file.zip:offset:length``.
+``{split}.tsv``, the manifest: line 1 is the folder of the features, absolute or relative to the manifest; then there is
+one row a clip, ``path <tab> n_mels <tab> n_frames [<tab> profile]``. A path is that of an ``.npy`` file, or
+``file.zip:offset:length``. ``{split}.label``: one class name a line, in the order of the manifest's rows.
+``dict.label.txt``: one class a line, ``name count``; the line number is the class index. ``{split}.recording``: one id
+of a source recording a line, in the order of the rows.
 
 All rows are checked at once, as columns of bytes. Only if something is wrong are they read one by one, to say where.
 """
 
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,10 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fairseq_neupronet.data.packed import ClipNames, is_packed, parse_place
-from fairseq_neupronet.data.text_spans import (
+from fairseq_neupronet.audio.recipe import FeatureRecipe
+from fairseq_neupronet.data.clip_files import ClipNames
+from fairseq_neupronet.data.string_column import (
     LARGEST_NUMBER,
-    TextSpans,
+    StringColumn,
     first_equal,
     positions,
     read_lines,
@@ -85,8 +88,10 @@ def read_manifest(path: str | Path, profiling: bool = False) -> Manifest:
     if len(lines) == 1:
         raise InputError(f"{path}: the manifest has a folder line and no clip; every row is {_ROW_FORMAT}")
     columns = _columns(lines, profiling)
-    if columns is None:
-        raise InputError(_first_mistake(path, lines, profiling))
+    if columns is None:  # the sentence for the first row that is not as it should be
+        rows = (lines[number].split("\t") for number in range(1, len(lines)))
+        mistakes = ((number, _mistake(row, lines[1].split("\t"), profiling)) for number, row in enumerate(rows, 2))
+        raise InputError(next(f"{path}:{number}: {mistake}" for number, mistake in mistakes if mistake))
     clips, n_mels, frames, names = columns
     root = Path(lines[0])
     profiles, profile_names = _encode_profiles(names, clips) if names else (None, [])
@@ -95,7 +100,7 @@ def read_manifest(path: str | Path, profiling: bool = False) -> Manifest:
     )
 
 
-def _columns(lines: TextSpans, profiling: bool) -> tuple[TextSpans, int, np.ndarray, TextSpans | None] | None:
+def _columns(lines: StringColumn, profiling: bool) -> tuple[StringColumn, int, np.ndarray, StringColumn | None] | None:
     """Paths, mel count, frames (N,) and profile names; None if any row is not as it should be."""
     buffer, starts, ends = lines.buffer, lines.starts[1:], lines.ends[1:]
     tabs = positions(buffer[: ends[-1]], b"\t")
@@ -107,22 +112,19 @@ def _columns(lines: TextSpans, profiling: bool) -> tuple[TextSpans, int, np.ndar
     # Where columns differ in number some tabs are not their row's; a tab at a row's start is an empty path.
     if (tabs[:, 0] <= starts).any() or (tabs[:, -1] >= ends).any():
         return None
-    mels, mels_sound = whole_numbers(TextSpans(buffer, tabs[:, 0] + 1, tabs[:, 1]))
-    frames, frames_sound = whole_numbers(TextSpans(buffer, tabs[:, 1] + 1, tabs[:, 2] if n_tabs == 3 else ends))
+    mels, mels_sound = whole_numbers(StringColumn(buffer, tabs[:, 0] + 1, tabs[:, 1]))
+    frames, frames_sound = whole_numbers(StringColumn(buffer, tabs[:, 1] + 1, tabs[:, 2] if n_tabs == 3 else ends))
     if not (mels_sound & frames_sound & (mels > 0) & (mels == mels[0]) & (frames > 0)).all():
         return None
-    clips = TextSpans(buffer, starts, tabs[:, 0].copy())
-    names = None
-    if n_tabs == 3:
-        names = TextSpans(buffer, tabs[:, 2] + 1, ends)
-    elif profiling:
-        names = _official_profiles(clips)
-        if names is None:
-            return None
+    clips = StringColumn(buffer, starts, tabs[:, 0].copy())
+    fourth = StringColumn(buffer, tabs[:, 2] + 1, ends) if n_tabs == 3 else None
+    names = _official_profiles(clips) if profiling and fourth is None else fourth
+    if profiling and names is None:
+        return None
     return clips, int(mels[0]), frames, names
 
 
-def _official_profiles(clips: TextSpans) -> TextSpans | None:
+def _official_profiles(clips: StringColumn) -> StringColumn | None:
     """Base names without their last 17 characters; None if any ends in something else than the official ones."""
     ends = clips.ends - _OFFICIAL_SUFFIX_LENGTH
     sound = np.ones(len(clips), bool)  # a shorter path has a line end among these characters, which none of them is
@@ -141,15 +143,7 @@ def _official_profiles(clips: TextSpans) -> TextSpans | None:
         return None
     slashes = np.concatenate([[-1], positions(clips.buffer[: clips.ends[-1]], b"/")])
     last_slash = slashes[np.searchsorted(slashes, ends) - 1]
-    return TextSpans(clips.buffer, np.maximum(clips.starts, last_slash + 1), ends)
-
-
-def _first_mistake(path: Path, lines: TextSpans, profiling: bool) -> str:
-    """The sentence for the first row that is not as it should be."""
-    rows = (lines[number].split("\t") for number in range(1, len(lines)))
-    first = lines[1].split("\t")
-    mistakes = ((number, _mistake(row, first, profiling)) for number, row in enumerate(rows, start=2))
-    return next(f"{path}:{number}: {mistake}" for number, mistake in mistakes if mistake)
+    return StringColumn(clips.buffer, np.maximum(clips.starts, last_slash + 1), ends)
 
 
 def _mistake(row: list[str], first: list[str], profiling: bool) -> str | None:
@@ -178,7 +172,7 @@ def _mistake(row: list[str], first: list[str], profiling: bool) -> str | None:
 class _ProfileNames(Sequence):
     """The name of each code: as written, or made from the path of its only clip."""
 
-    def __init__(self, names: TextSpans, clips: TextSpans):
+    def __init__(self, names: StringColumn, clips: StringColumn):
         self._names, self._clips = names, clips
 
     def __len__(self) -> int:
@@ -188,7 +182,7 @@ class _ProfileNames(Sequence):
         return self._names[code] or f"clip:{self._clips[code]}"
 
 
-def _encode_profiles(names: TextSpans, clips: TextSpans) -> tuple[np.ndarray, Sequence[str]]:
+def _encode_profiles(names: StringColumn, clips: StringColumn) -> tuple[np.ndarray, Sequence[str]]:
     """Codes in order of first appearance; an empty name is a group of one."""
     rows = np.arange(len(names))
     first = np.where(names.starts == names.ends, rows, first_equal(names))
@@ -196,40 +190,110 @@ def _encode_profiles(names: TextSpans, clips: TextSpans) -> tuple[np.ndarray, Se
     return (np.cumsum(is_first) - 1)[first], _ProfileNames(names.take(is_first), clips.take(is_first))
 
 
-def check_files(manifest: Manifest) -> None:
-    """Look for missing and truncated feature files without opening them.
-
-    Raises:
-        InputError: naming the first such clip and how many there are.
-    """
-    least_bytes = 2 * manifest.n_mels * manifest.frames  # numbers at half precision
-    archive_bytes: dict[str, int] = {}
-    broken = [
-        row
-        for row, (clip, least) in enumerate(zip(manifest.clips, least_bytes.tolist(), strict=True))
-        if _stored_bytes(os.path.join(manifest.root, clip), archive_bytes) < least
-    ]
-    if broken:
-        raise InputError(
-            f"{manifest.line_of(broken[0])}: feature file {manifest.root / manifest.clips[broken[0]]} is missing or "
-            f"truncated ({len(broken)} such clips); run `neupronet prepare` again"
-        )
-
-
-def _stored_bytes(path: str, archive_bytes: dict[str, int]) -> int:
-    """The size of a feature file, loose or packed; 0 where there is none."""
-    try:
-        if not is_packed(path):
-            return os.stat(path).st_size
-        place = parse_place(path)
-        if place.archive not in archive_bytes:
-            archive_bytes[place.archive] = os.stat(place.archive).st_size
-        return place.length if place.offset + place.length <= archive_bytes[place.archive] else 0
-    except (OSError, ValueError):
-        return 0
-
-
 def clip_keys(manifest: Manifest, rows: np.ndarray) -> np.ndarray:
     """:func:`path_keys` (R,) of the clips of some rows (R,)."""
     name_of = ClipNames(manifest.root)
     return path_keys(name_of(manifest.clips[row]) for row in rows.tolist())
+
+
+def read_classes(path: str | Path) -> list[str]:
+    """Class names in index order, from a ``dict.label.txt``.
+
+    Raises:
+        InputError: missing or empty file, a line that is not ``name count``, a class given twice.
+    """
+    path = Path(path)
+    classes: dict[str, int] = {}
+    for number, line in enumerate(read_lines(path, "class dictionary"), start=1):
+        name, _, count = line.rpartition(" ")
+        if not name or not (count.isascii() and count.isdigit()):
+            raise InputError(f"{path}:{number}: {line!r} is not 'class count', for example 'cough 100'")
+        if name in classes:
+            raise InputError(f"{path}:{number}: class {name!r} is on line {classes[name]} already; keep one of them")
+        classes[name] = number
+    return list(classes)
+
+
+def read_labels(manifest: Manifest, known: list[str], classes: list[str]) -> np.ndarray:
+    """Class indices of a manifest's clips.
+
+    Args:
+        manifest: of N clips; their labels are in the ``.label`` file beside it.
+        known: the class names of the data's own dictionary.
+        classes: the model's class names; the index returned is the position in here.
+
+    Returns:
+        (N,) int64.
+
+    Raises:
+        InputError: missing or empty file, another number of lines than clips, an unknown label.
+    """
+    path, labels = _lines_beside(manifest, "label", "label file")
+    first = first_equal(labels)
+    index = {name: number for number, name in enumerate(classes)}
+    class_of_first = np.empty(len(labels), np.int64)
+    for row in np.flatnonzero(first == np.arange(len(labels))):
+        label = labels[row].strip()
+        if label not in known:
+            raise InputError(
+                f"{path}:{row + 1}: label {label!r} is not in {path.with_name('dict.label.txt')} ({', '.join(known)})"
+            )
+        class_of_first[row] = index[label]
+    return class_of_first[first]
+
+
+def read_recordings(manifest: Manifest) -> np.ndarray | None:
+    """Codes of a manifest's recordings, from the ``.recording`` file beside it.
+
+    Args:
+        manifest: of N clips.
+
+    Returns:
+        (N,) int64, equal where two clips are cut from one recording; an empty line is a recording of its own. None
+        where there is no such file.
+
+    Raises:
+        InputError: an empty or unreadable file, or another number of lines than clips.
+    """
+    if not manifest.path.with_suffix(".recording").exists():
+        return None
+    _, names = _lines_beside(manifest, "recording", "file of recordings")
+    return np.where(names.starts == names.ends, np.arange(len(names)), first_equal(names))
+
+
+def _lines_beside(manifest: Manifest, entry: str, what: str) -> tuple[Path, StringColumn]:
+    """The file ``{split}.{entry}`` and its lines, one a clip."""
+    path = manifest.path.with_suffix(f".{entry}")
+    lines = read_lines(path, what)
+    if len(lines) != len(manifest):
+        raise InputError(
+            f"{path}: {len(lines)} {entry}s for the {len(manifest)} clips of {manifest.path}; give one {entry} a clip"
+        )
+    return path, lines
+
+
+def describe_training_data(manifest: Manifest, max_sample_size: int | None, classes: list[str] | None = None) -> dict:
+    """What a checkpoint has to know of the split that it was trained on, in plain containers.
+
+    Args:
+        manifest: the training split's.
+        max_sample_size: frames that longer clips are cut to; None where they are not.
+        classes: K names of the data's dictionary; None where the clips have no labels.
+
+    Returns:
+        ``n_mels``; ``fixed_frames``, of the longest clip; ``recipe``, how the features were computed, None where their
+        folder does not say; with classes also ``classes`` and ``train_clips``, how many each class has.
+
+    Raises:
+        InputError: see :func:`read_labels`.
+    """
+    recipe, longest = FeatureRecipe.read(manifest.root), int(manifest.frames.max())
+    data = {
+        "n_mels": manifest.n_mels,
+        "fixed_frames": min(longest, max_sample_size) if max_sample_size else longest,
+        "recipe": recipe.to_dict() if recipe else None,
+    }
+    if classes is not None:
+        targets = read_labels(manifest, classes, classes)
+        data |= {"classes": classes, "train_clips": np.bincount(targets, minlength=len(classes)).tolist()}
+    return data

@@ -11,14 +11,19 @@ from fairseq_neupronet.audio.recipe import FeatureRecipe
 from fairseq_neupronet.config.data import FinetuningOptions
 from fairseq_neupronet.data.augmentation import FrequencyWarp, Mixup, SpecAugment
 from fairseq_neupronet.data.dataset import DatasetOptions, SpectrogramDataset, Treatment, kept_rows
-from fairseq_neupronet.data.labels import describe_training_data, read_classes, read_labels, read_recordings
-from fairseq_neupronet.data.manifest import Manifest, clip_keys, read_manifest
+from fairseq_neupronet.data.manifest import (
+    Manifest,
+    clip_keys,
+    describe_training_data,
+    read_classes,
+    read_labels,
+    read_manifest,
+    read_recordings,
+)
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.profiles.band_statistics import BandStatistics, BandSums
-from fairseq_neupronet.profiles.normalization import ProfileNormalization
-from fairseq_neupronet.profiles.protocols import Protocol, group_clips
-from fairseq_neupronet.profiles.shuffling import shuffled_profiles
-from fairseq_neupronet.profiles.whole_groups import WholeGroups
+from fairseq_neupronet.profiles.batches import BatchMates
+from fairseq_neupronet.profiles.normalization import BandNormalization, BandStatistics, BandSums, statistics_of
+from fairseq_neupronet.profiles.protocols import Protocol, group_clips, shuffled_profiles
 
 
 def check_evaluation_options(options) -> None:
@@ -180,7 +185,7 @@ class PreparedFolder:
             raise InputError(f"task.shuffle_profiles={seed}: {manifest.path} has no profiles; set task.profiling=True")
         classes = None
         if among == "clips_of_a_class":
-            classes = read_labels(self.folder / f"{split}.label", manifest, self.data_classes, self.data_classes)
+            classes = read_labels(manifest, self.data_classes, self.data_classes)
         shuffled = shuffled_profiles(manifest.profiles, seed, split, classes)
         return replace(manifest, profiles=shuffled, own_profiles=manifest.profiles)
 
@@ -204,20 +209,20 @@ class PreparedFolder:
                 f"{trained.describe()}; prepare this data with that recipe"
             )
 
-    def targets(self, split: str, manifest: Manifest) -> np.ndarray:
+    def targets(self, manifest: Manifest) -> np.ndarray:
         """(N,) class indices of a split.
 
         Raises:
-            InputError: see :func:`~fairseq_neupronet.data.labels.read_labels`; a class that was not trained on.
+            InputError: see :func:`~fairseq_neupronet.data.manifest.read_labels`; a class that was not trained on.
         """
-        path = self.folder / f"{split}.label"
-        targets = read_labels(path, manifest, self.data_classes, self.classes)
+        targets = read_labels(manifest, self.data_classes, self.classes)
         trained = np.array(self.state["train_clips"])
         untrained = np.flatnonzero(trained[targets] == 0)
         if len(untrained):
+            where = f"{manifest.path.with_suffix('.label')}:{untrained[0] + 1}"
             raise InputError(
-                f"{path}:{untrained[0] + 1}: class {self.classes[targets[untrained[0]]]!r} has no clip in the training "
-                f"split ({len(untrained)} clips here have such a class); leave the class out or train on it"
+                f"{where}: class {self.classes[targets[untrained[0]]]!r} has no clip in the training split "
+                f"({len(untrained)} clips here have such a class); leave the class out or train on it"
             )
         return targets
 
@@ -244,15 +249,7 @@ class PreparedFolder:
         options, training = self.options, split.startswith("train")
         manifest = self.train_manifest if split == "train" else self.manifest(split, shuffle)
         self._check_manifest(manifest)
-        normalization = None
-        if options.profile_normalize:
-            normalization = ProfileNormalization(
-                self.band_sums,
-                lambda: self.band_statistics,
-                options.profile_normalize_prior,
-                str(options.profile_normalize_clips) == "random",
-            )
-        targets = self.targets(split, manifest) if self._labelled else None
+        targets = self.targets(manifest) if self._labelled else None
         dataset_options = DatasetOptions(
             training=training,
             seed=options.seed,
@@ -267,32 +264,33 @@ class PreparedFolder:
             else None,
             mixup=None if options.mixup is None else Mixup(options.mixup),
             clips_per_profile=options.clips_per_profile if options.profile_batches else None,
-            profile_normalization=normalization,
+            profile_normalization=self._statistics_of if options.profile_normalize else None,
         )
         treatment = Treatment() if training else self._treatment(manifest, protocol)
         return self._kind(manifest, targets, split, dataset_options, treatment)
 
+    def _statistics_of(self, dataset: SpectrogramDataset):
+        """What gives a data set's items the statistics of their profiles; its cost is paid at the set's first use."""
+        normalization = BandNormalization(self.band_statistics, self.options.profile_normalize_prior)
+        draws = str(self.options.profile_normalize_clips) == "random"
+        return statistics_of(dataset, self.band_sums(dataset), normalization, draws)
+
     def _treatment(self, manifest: Manifest, protocol: Protocol | None) -> Treatment:
-        options = self.options
+        options, adapts = self.options, self._adaptive is not None
         rows = kept_rows(manifest, options.min_sample_size)
-        profiles = None if manifest.profiles is None else manifest.profiles[rows]
         protocol = protocol or Protocol.parse(options.protocol if self._labelled else "full")
-        grouping = pairs = together = keys = recording = None
-        if protocol.kind == "enrol" and profiles is not None:
-            keys = clip_keys(manifest, rows)
-            recording = read_recordings(manifest.path.with_suffix(".recording"), manifest)
+        profiles = None if manifest.profiles is None else manifest.profiles[rows]
+        if protocol.kind == "batch" or profiles is None:
+            number = protocol.number if protocol.kind == "batch" else None
+            return Treatment(batch_clips=number, together=BatchMates.of_batches(profiles) if adapts else None)
+        keys = recording = None
+        if protocol.kind == "enrol":
+            keys, recording = clip_keys(manifest, rows), read_recordings(manifest)
             recording = None if recording is None else recording[rows]
-        if protocol.kind != "batch" and profiles is not None:
-            seed = options.protocol_seed if self._labelled else 1
-            grouping = group_clips(protocol, profiles, keys=keys, seed=seed, recording=recording)
-        adapts = self._adaptive is not None
-        in_groups = adapts or (options.profiling and options.profile_normalize)
-        if in_groups and grouping is not None and grouping.enrolment is not None:
-            pairs, grouping = grouping.enrolment, grouping.paired()
-        if adapts and pairs is not None:
-            together = WholeGroups.of_lists(pairs)
-        elif adapts and grouping is None:
-            together = WholeGroups.of_batches(profiles)
-        elif adapts:
-            together = WholeGroups.of_partition(grouping.codes, lambda: clip_keys(manifest, rows))
-        return Treatment(grouping, protocol.number if protocol.kind == "batch" else None, pairs, together)
+        seed = options.protocol_seed if self._labelled else 1
+        grouping = group_clips(protocol, profiles, keys=keys, seed=seed, recording=recording)
+        pairs = grouping.enrolment
+        if pairs is not None and (adapts or (options.profiling and options.profile_normalize)):
+            return Treatment(grouping.paired(), None, pairs, BatchMates.of_lists(pairs) if adapts else None)
+        together = BatchMates.of_partition(grouping.codes, lambda: clip_keys(manifest, rows)) if adapts else None
+        return Treatment(grouping, together=together)

@@ -9,11 +9,11 @@ import numpy as np
 
 from fairseq_neupronet.audio.recipe import FeatureRecipe
 from fairseq_neupronet.checkpoints.contents import read_contents
+from fairseq_neupronet.config.data import FinetuningOptions
+from fairseq_neupronet.data.clip_files import ClipNames
 from fairseq_neupronet.data.dataset import SpectrogramDataset
-from fairseq_neupronet.data.labels import read_classes
-from fairseq_neupronet.data.manifest import read_manifest
-from fairseq_neupronet.data.packed import ClipNames
-from fairseq_neupronet.data.text_spans import read_lines
+from fairseq_neupronet.data.manifest import read_classes, read_manifest
+from fairseq_neupronet.data.string_column import read_lines
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.evaluation.metrics import classification_metrics
 from fairseq_neupronet.evaluation.outputs import Evaluation
@@ -23,7 +23,6 @@ from fairseq_neupronet.inference.clips import own_limits
 from fairseq_neupronet.inference.ensemble import average, class_orders, common_limits
 from fairseq_neupronet.profiles.groups import Grouping
 from fairseq_neupronet.profiles.protocols import Protocol
-from fairseq_neupronet.profiles.shuffling import AMONG
 
 
 class EnsembleSession:
@@ -75,7 +74,9 @@ class EnsembleSession:
         """Of the last evaluation, with profiles where a model has them."""
         return self._members[self._grouped].dataset
 
-    def begin(self, subset: str, shuffle: int | None = None, among: str = AMONG[0]) -> None:
+    def begin(
+        self, subset: str, shuffle: int | None = None, among: str = FinetuningOptions.shuffle_profiles_among
+    ) -> None:
         """Turn to a subset; see :meth:`Session.begin`. Models that make no use of profiles need none shuffled."""
         for member in self._members:
             member.begin(subset, shuffle if member.uses_profiles else None, among)

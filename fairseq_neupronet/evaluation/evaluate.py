@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fairseq_neupronet.data.packed import ClipNames
+from fairseq_neupronet.data.clip_files import ClipNames
 from fairseq_neupronet.evaluation.controls import CONTROLS
 from fairseq_neupronet.evaluation.ensemble import EnsembleSession
 from fairseq_neupronet.evaluation.metrics import classification_metrics

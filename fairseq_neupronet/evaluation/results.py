@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from fairseq_neupronet.data.packed import ClipNames
+from fairseq_neupronet.data.clip_files import ClipNames
 from fairseq_neupronet.evaluation.metrics import confusion_matrix, undefined_reasons
 from fairseq_neupronet.evaluation.outputs import Evaluation
 from fairseq_neupronet.files import atomic_file

@@ -13,9 +13,9 @@ from fairseq_neupronet.export.features import GraphFeatures, padded
 from fairseq_neupronet.inference.checkpoint import Checkpoint
 from fairseq_neupronet.networks.adaptive_batch_norm import adapted_to_sums
 from fairseq_neupronet.networks.neupronet import NeuProNet
-from fairseq_neupronet.profiles.band_statistics import BandStatistics, shrunk
+from fairseq_neupronet.profiles.normalization import BandStatistics, shrunk
 
-_NORMALIZE_EPS = 1e-5  # of data.spectrogram.normalize
+_NORMALIZE_EPS = 1e-5  # of data.clip_files.normalize
 
 
 class Graph(nn.Module):
@@ -91,7 +91,7 @@ class Graph(nn.Module):
         return adapted_to_sums(self.network.backbone, group[-1].unsqueeze(0), self.prior_clips)
 
     def _normalize_bands(self, spectrogram: Tensor, given: Tensor, enrolled_sums: Tensor) -> Tensor:
-        """As :class:`~fairseq_neupronet.profiles.band_statistics.BandNormalization`; padding is and stays 0."""
+        """As :class:`~fairseq_neupronet.profiles.normalization.BandNormalization`; padding is and stays 0."""
         wide, n_mels = spectrogram.double(), spectrogram.shape[1]
         frames = given.sum() + enrolled_sums[0]
         total = wide.sum(dim=2) + enrolled_sums[1 : 1 + n_mels]
@@ -102,7 +102,7 @@ class Graph(nn.Module):
 
 
 def _normalized(spectrogram: Tensor, given: Tensor) -> Tensor:
-    """See :func:`~fairseq_neupronet.data.spectrogram.normalize`; padding is and stays 0."""
+    """See :func:`~fairseq_neupronet.data.clip_files.normalize`; padding is and stays 0."""
     n_cells = given.sum() * spectrogram.shape[1]
     mean = spectrogram.sum(dim=(1, 2), keepdim=True) / n_cells
     centred = (spectrogram - mean) * given

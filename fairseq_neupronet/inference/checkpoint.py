@@ -17,14 +17,13 @@ from torch import Tensor
 
 from fairseq_neupronet.audio.recipe import FeatureRecipe
 from fairseq_neupronet.checkpoints.contents import read_contents
-from fairseq_neupronet.data.labels import read_classes
-from fairseq_neupronet.data.manifest import read_manifest
+from fairseq_neupronet.data.manifest import read_classes, read_manifest
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.networks.adaptive_batch_norm import has_batch_norm
 from fairseq_neupronet.networks.build import build_network
 from fairseq_neupronet.networks.in_groups import InGroups
 from fairseq_neupronet.networks.neupronet import NeuProNet
-from fairseq_neupronet.profiles.band_statistics import BandNormalization, BandStatistics
+from fairseq_neupronet.profiles.normalization import BandNormalization, BandStatistics
 
 _TRAINING_WEIGHTS = ("auto_encoder.", "bank.")
 

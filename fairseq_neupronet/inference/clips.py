@@ -14,7 +14,7 @@ from torch import Tensor
 from fairseq_neupronet.audio.decode import stream_array, stream_audio
 from fairseq_neupronet.audio.features import extract_features
 from fairseq_neupronet.audio.recipe import FeatureRecipe
-from fairseq_neupronet.data.spectrogram import crop, normalize
+from fairseq_neupronet.data.clip_files import crop, normalize
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.files import read_metadata
 from fairseq_neupronet.inference.checkpoint import Checkpoint

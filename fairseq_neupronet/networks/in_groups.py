@@ -21,11 +21,11 @@ from fairseq_neupronet.networks.adaptive_batch_norm import adapted_to_groups, ad
 from fairseq_neupronet.networks.neupronet import Classified, NeuProNet
 from fairseq_neupronet.networks.pooling import POOLINGS
 from fairseq_neupronet.networks.precision import autocast
-from fairseq_neupronet.profiles.band_statistics import BandNormalization
+from fairseq_neupronet.profiles.batches import MOST_TOGETHER, BatchMates
 from fairseq_neupronet.profiles.enrolment import Enrolment
 from fairseq_neupronet.profiles.groups import Grouping
+from fairseq_neupronet.profiles.normalization import BandNormalization
 from fairseq_neupronet.profiles.profile import Profile
-from fairseq_neupronet.profiles.whole_groups import MOST_TOGETHER, WholeGroups
 
 BATCH = 32
 _MARK = 1e-4
@@ -154,7 +154,7 @@ class InGroups:
             clips: B of them.
             codes: (B,), equal for clips of one group.
             keys: gives (B,) uint64, by which the clips of a group of more than 128 are dealt out where batch norms
-                adapt to them; see :meth:`~fairseq_neupronet.profiles.whole_groups.WholeGroups.of_partition`.
+                adapt to them; see :meth:`~fairseq_neupronet.profiles.batches.BatchMates.of_partition`.
         """
         clips, codes = self.gather(clips), np.unique(codes, return_inverse=True)[1]
         if self.needs.bands:
@@ -164,7 +164,7 @@ class InGroups:
             self._normalize(clips, of_groups[codes])
         alone = np.arange(len(clips))
         if self.needs.norms:
-            groups = WholeGroups.of_partition(codes, keys).group
+            groups = BatchMates.of_partition(codes, keys).group
             order, ends = np.argsort(groups, kind="stable"), np.cumsum(np.bincount(groups))
             parts = np.split(order, ends[:-1])
             for part in parts:

@@ -18,7 +18,8 @@ def prepare(
 ) -> list[str]:
     """Compute the features of a collection and then write its manifests.
 
-    A folder may be prepared again, also packed where it was loose and the other way round: features are kept.
+    A folder may be prepared again, packed where it was loose too: features are kept. Those in zips are used where they
+    are, packed or not.
 
     Args:
         collection: a data set, from a ``read`` function of :data:`.datasets.DATASETS`.
@@ -38,8 +39,7 @@ def prepare(
     # numpy is imported when there is work to do, not for the command line's help.
     from fairseq_neupronet.preparation.extract import extract_clips
     from fairseq_neupronet.preparation.manifests import manifest_paths, summarise, write_partition
-    from fairseq_neupronet.preparation.packing import archive_of_each, pack, remove_archives, remove_loose, unpack
-    from fairseq_neupronet.preparation.store import FeatureStore, claim
+    from fairseq_neupronet.preparation.store import FeatureStore, archive_of_each, claim, pack, remove_loose
 
     started = time.time_ns()
     out = Path(out)
@@ -53,22 +53,19 @@ def prepare(
         missing = [clip for clip in clips if clip.key not in stored]
         if missing:
             stored |= extract_clips(missing, features, recipe, workers, progress)
-        stored = pack(store, stored, archives, half, manifests, started, progress) if packed else unpack(store, stored)
-    lines = [f"note: {note}" for note in (*collection.notes, *(_notes_on(recipe) if missing else []))]
+        if packed:
+            stored = pack(store, stored, archives, half, manifests, started, progress)
+    notes = list(collection.notes)
+    if missing:  # torch takes seconds to import, which a run that computes nothing is spared
+        from fairseq_neupronet.audio.features import empty_bands_notes
+
+        notes += empty_bands_notes(recipe)
+    lines = [f"note: {note}" for note in notes]
     for folder, clips in collection.partitions.items():
         write_partition(out / folder, features, clips, collection.classes, stored)
         lines += [f"{folder}:"] if folder else []
         lines += summarise(clips, collection.classes)
     if packed:
         remove_loose(features, stored)
-    else:
-        remove_archives(features)
     sweep_temporaries(out)  # of killed runs, whose workers may have written on for a moment while this one began
     return lines + [f"prepared {len(stored)} clips in {out} ({recipe.describe()})"]
-
-
-def _notes_on(recipe) -> list[str]:
-    # torch takes seconds to import, which a run that computes nothing is spared.
-    from fairseq_neupronet.audio.features import empty_bands_notes
-
-    return empty_bands_notes(recipe)

@@ -1,12 +1,26 @@
-"""What preparation knows about clips, whichever data set they come from."""
+"""What preparation knows about clips, whichever data set they come from; metadata tables with one clip per row."""
 
+import os
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from fairseq_neupronet.errors import InputError
+from fairseq_neupronet.files import read_metadata
 
 SPLITS = ("train", "valid", "test")
+COLUMNS = ("path", "label", "profile", "split")
+RECORDING = "recording"
+SPLIT_NAMES = {
+    "train": "train",
+    "tr": "train",
+    "valid": "valid",
+    "val": "valid",
+    "validation": "valid",
+    "dev": "valid",
+    "test": "test",
+    "te": "test",
+}
 # fairseq's Dictionary adds these itself, and a line that ends in the flag overwrites an entry.
 _RESERVED = {"<s>", "<pad>", "</s>", "<unk>", "#fairseq:overwrite"}
 
@@ -48,7 +62,8 @@ class Collection:
         notes: sentences to print, e.g. what was left out.
 
     Raises:
-        InputError: see :meth:`check`.
+        InputError: what no training could use: no clips; a clip listed twice; two audio files with one features file; a
+            class name that a fairseq dictionary cannot hold; a class in valid or test that train lacks.
     """
 
     source: Path
@@ -56,20 +71,11 @@ class Collection:
     partitions: dict[str, list[Clip]]
     notes: list[str] = field(default_factory=list)
 
-    def __post_init__(self):
-        self.check()
-
     def clips(self) -> list[Clip]:
         """Every clip once, whatever the number of partitions it is in."""
         return list({clip.key: clip for clips in self.partitions.values() for clip in clips}.values())
 
-    def check(self) -> None:
-        """Refuse what no training could use.
-
-        Raises:
-            InputError: no clips; a clip listed twice; two audio files with one features file; a class name that a
-                fairseq dictionary cannot hold; a class in valid or test that train lacks.
-        """
+    def __post_init__(self):
         clips = self.clips()
         if not clips:
             raise InputError(f"{self.source}: lists no clips; add rows")
@@ -96,3 +102,64 @@ class Collection:
                         f"{where}: class {', '.join(missing)} is in {split} ({counts[split][missing[0]]} "
                         f"clips) but not in train; add training clips of it or take it out of {split}"
                     )
+
+
+def read_table(metadata, classes: list[str] | None = None, must_exist: bool = True) -> Collection:
+    """A data set from a table (CSV, or TSV by suffix) with the columns path, label, profile, split.
+
+    A column ``recording`` may name what each clip was cut from; it may be empty.
+
+    Paths are relative to the table's folder. An empty profile is a group of one: its code is ``clip:<path>``, which no
+    other clip can have. A fairseq dictionary holds no whitespace in a label: it becomes ``_``, and a note says so.
+
+    Args:
+        metadata: the table.
+        classes: the class names in their fixed order; None takes the sorted labels of the table.
+        must_exist: refuse rows whose audio file is missing.
+
+    Raises:
+        InputError: naming table, line and cure.
+    """
+    metadata = Path(metadata)
+    clips, seen, originals = [], {}, {}
+    for line, row in read_metadata(metadata, COLUMNS, optional=[RECORDING]):
+        at = f"{metadata}, line {line}"
+        if not row["path"]:
+            raise InputError(f"{at}: path is empty; give the audio file")
+        if not row["label"]:
+            raise InputError(f"{at}: label is empty; give the clip's class or take the row out")
+        if row["split"].lower() not in SPLIT_NAMES:
+            raise InputError(f"{at}: split is {row['split']!r}; give train, valid or test")
+        relative = os.path.normpath(row["path"])
+        if relative in seen:
+            raise InputError(f"{at}: {row['path']} is already in line {seen[relative]}; take one of them out")
+        seen[relative] = line
+        path = metadata.parent / relative
+        if must_exist and not path.is_file():
+            raise InputError(f"{at}: no audio file {path}; correct the path (relative to the table's folder)")
+        label = "_".join(row["label"].split())
+        if originals.setdefault(label, row["label"]) != row["label"]:
+            raise InputError(
+                f"{at}: label {row['label']!r} and {originals[label]!r} are one class {label!r} to "
+                "fairseq, whose labels hold no whitespace; rename one"
+            )
+        if classes is not None and label not in classes:
+            raise InputError(f"{at}: unknown label {label!r}; known ones: {', '.join(classes)}")
+        if row["profile"].startswith("clip:"):
+            raise InputError(
+                f"{at}: profile {row['profile']!r} begins with 'clip:', which stands for an empty profile; rename it"
+            )
+        # Parts that lead out of the table's folder would lead out of the features folder too.
+        parts = [part for part in Path(relative).with_suffix("").parts if part not in ("..", Path(relative).anchor)]
+        clips.append(
+            Clip(
+                path,
+                label,
+                row["profile"] or f"clip:{relative}",
+                SPLIT_NAMES[row["split"].lower()],
+                "/".join(parts),
+                recording=row.get(RECORDING),
+            )
+        )
+    notes = [f"label {original!r} is written {label!r}" for label, original in originals.items() if label != original]
+    return Collection(metadata, classes or sorted(originals), {"": clips}, notes)

@@ -7,15 +7,11 @@ from pathlib import Path
 
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.files import read_metadata
-from fairseq_neupronet.preparation.clips import Clip, Collection
-from fairseq_neupronet.preparation.icbhi import SPLIT_FILE, read_icbhi
-from fairseq_neupronet.preparation.tables import read_table
+from fairseq_neupronet.preparation.clips import Clip, Collection, read_table
+from fairseq_neupronet.preparation.icbhi import read_icbhi
 
-_ROOT = ("--root", {"required": True, "metavar": "DIR", "help": "folder of the unpacked data set"})
-_ALLOW_MISSING = (
-    "--allow-missing",
-    {"action": "store_true", "help": "leave out rows whose audio file is missing, and say how many"},
-)
+_ROOT = {"required": True, "metavar": "DIR", "help": "folder of the unpacked data set"}
+_ALLOW_MISSING = {"action": "store_true", "help": "leave out rows whose audio file is missing, and say how many"}
 
 
 @dataclass(frozen=True)
@@ -26,13 +22,13 @@ class Dataset:
         help: one line for ``neupronet prepare --help``.
         recipe: the feature recipe used unless ``--recipe`` names another.
         read: from the options below, as keywords, to a :class:`Collection`.
-        options: command-line options of its own: (flag, keywords of ``add_argument``).
+        options: command-line options of its own: flag → keywords of ``add_argument``.
     """
 
     help: str
     recipe: str
     read: Callable[..., Collection]
-    options: tuple[tuple[str, dict], ...]
+    options: dict[str, dict]
 
 
 # The official release's labels (class_labels_indices_vs.csv), in its order; names as in its file names.
@@ -149,7 +145,7 @@ def read_urbansound8k(root, allow_missing: bool = False) -> Collection:
     """
     root = Path(root)
     source = root / "metadata" / "UrbanSound8K.csv"
-    clips, folds = [], []
+    clips, fold_of = [], {}
     for line, row in read_metadata(source, ("slice_file_name", "fsID", "fold", "classID")):
         fold, class_id = row["fold"], row["classID"]
         for name in ("slice_file_name", "fsID"):
@@ -169,8 +165,7 @@ def read_urbansound8k(root, allow_missing: bool = False) -> Collection:
                 f"fold{fold}/{Path(file).stem}",
             )
         )
-        folds.append(int(fold))
-    fold_of = {clip.key: fold for clip, fold in zip(clips, folds, strict=True)}
+        fold_of[clips[-1].key] = int(fold)
     clips, notes = _drop_missing(clips, source, allow_missing)
     partitions = {}
     for test in range(1, 11):
@@ -198,69 +193,40 @@ DATASETS = {
         help="your own audio: a CSV or TSV with the columns path, label, profile, split",
         recipe="official",
         read=read_table,
-        options=(
-            (
-                "--metadata",
-                {
-                    "required": True,
-                    "metavar": "CSV",
-                    "help": "the table; paths are relative to its folder, an empty profile is a group of one clip; a "
-                    "column recording keeps cuts of one recording apart under protocol enrol-n",
-                },
-            ),
-        ),
+        options={
+            "--metadata": {
+                "required": True,
+                "metavar": "CSV",
+                "help": "the table; paths are relative to its folder, an empty profile is a group of one clip; a "
+                "column recording keeps cuts of one recording apart under protocol enrol-n",
+            },
+        },
     ),
     "vocalsound": Dataset(
         help="VocalSound, profile = speaker: the unpacked VocalSound-1s, or the official 16 kHz release",
         recipe="kaldi_fbank",
         read=read_vocalsound,
-        options=(
-            _ROOT,
-            (
-                "--train-speakers-every",
-                {
-                    "type": int,
-                    "default": 1,
-                    "metavar": "N",
-                    "help": "keep every N-th training speaker only, for cut-down runs (default: 1, all)",
-                },
-            ),
-            _ALLOW_MISSING,
-        ),
+        options={
+            "--root": _ROOT,
+            "--train-speakers-every": {
+                "type": int,
+                "default": 1,
+                "metavar": "N",
+                "help": "keep every N-th training speaker only, for cut-down runs (default: 1, all)",
+            },
+            "--allow-missing": _ALLOW_MISSING,
+        },
     ),
     "urbansound8k": Dataset(
         help="UrbanSound8K, profile = Freesound id: fold01 ... fold10, each with train, valid and test",
         recipe="official",
         read=read_urbansound8k,
-        options=(_ROOT, _ALLOW_MISSING),
+        options={"--root": _ROOT, "--allow-missing": _ALLOW_MISSING},
     ),
     "icbhi": Dataset(
         help="ICBHI 2017, a clip per respiratory cycle, profile = patient: the official split, validation from train",
         recipe="icbhi",
         read=read_icbhi,
-        options=(
-            _ROOT,
-            ("--split-file", {"metavar": "TXT", "help": f"the official split (default: {SPLIT_FILE} in --root)"}),
-            (
-                "--valid-share",
-                {
-                    "type": float,
-                    "default": 0.2,
-                    "metavar": "SHARE",
-                    "help": "of the patients that lie in train only, as validation split (default: %(default)s; 0: "
-                    "none)",
-                },
-            ),
-            (
-                "--seed",
-                {
-                    "type": int,
-                    "default": 1,
-                    "metavar": "N",
-                    "help": "of the draw of these patients (default: %(default)s)",
-                },
-            ),
-            _ALLOW_MISSING,
-        ),
+        options={"--root": _ROOT, "--allow-missing": _ALLOW_MISSING},
     ),
 }

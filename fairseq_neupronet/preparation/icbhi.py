@@ -18,6 +18,7 @@ SPLIT_FILE = "ICBHI_challenge_train_test.txt"
 AUDIO_FOLDER = "ICBHI_final_database"
 _PAGE = "https://bhichallenge.med.auth.gr/ICBHI_2017_Challenge"
 _NAME = "PATIENT_INDEX_LOCATION_MODE_DEVICE"
+_VALID_SHARE = 0.2  # of the patients that lie in train only
 _SLACK = 0.05  # seconds that an annotated end may lie after the recording's own
 
 
@@ -33,33 +34,30 @@ class Recording(NamedTuple):
         return self.name.split("_")[0]
 
 
-def read_icbhi(
-    root, split_file=None, valid_share: float = 0.2, seed: int = 1, allow_missing: bool = False
-) -> Collection:
+def read_icbhi(root, allow_missing: bool = False) -> Collection:
     """ICBHI 2017 in its official layout; a clip is a respiratory cycle, its profile the patient.
 
-    The official split has no validation part: a share of the patients that lie in train only becomes it.
+    The official split has no validation part: a fifth of the patients that lie in train only becomes it, in a draw that
+    depends on nothing but a patient's number.
 
     Args:
         root: the folder with the recordings, each a ``.wav`` and a ``.txt`` of the same name with a cycle a line
-            (start and end in seconds, crackles, wheezes), or the folder above it.
-        split_file: the official 60/40 split, a line ``recording train|test`` each; None looks for it in ``root``.
-        valid_share: of the patients in train only; 0 for no validation split.
-        seed: of their draw, which depends on nothing else but the patient's number.
+            (start and end in seconds, crackles, wheezes), or the folder above it; the official 60/40 split, a line
+            ``recording train|test`` each, lies in one of them.
         allow_missing: leave out recordings without a ``.wav``.
 
     Raises:
         InputError: no split file, missing recordings or annotations, lines that mean nothing.
     """
     root = Path(root)
-    if not 0 <= valid_share < 1:
-        raise InputError(f"--valid-share {valid_share:g}: give a share of the training patients from 0 up to 1")
     folder = root / AUDIO_FOLDER if (root / AUDIO_FOLDER).is_dir() else root
-    source = Path(split_file) if split_file else _find_split_file(root, folder)
+    source = next((path / SPLIT_FILE for path in (root, folder) if (path / SPLIT_FILE).is_file()), None)
+    if source is None:
+        raise InputError(f"{root}: holds no {SPLIT_FILE}, the official split; put the file from {_PAGE} there")
     recordings = _read_split(source)
     notes = _shared_patients(recordings)
     recordings, missing = _with_audio(recordings, folder, source, allow_missing)
-    valid_patients, drawn = _draw_valid_patients(recordings, valid_share, seed)
+    valid_patients, drawn = _draw_valid_patients(recordings)
     clips, cut = [], []
     for recording in recordings:
         split = "valid" if recording.patient in valid_patients else recording.split
@@ -84,16 +82,6 @@ def read_icbhi(
             "are cut there"
         )
     return Collection(source, list(ICBHI_CLASSES), {"": clips}, notes + drawn + missing)
-
-
-def _find_split_file(root: Path, folder: Path) -> Path:
-    found = next((path / SPLIT_FILE for path in (root, folder) if (path / SPLIT_FILE).is_file()), None)
-    if found is None:
-        raise InputError(
-            f"{root}: holds no {SPLIT_FILE}, the official split; put the file from {_PAGE} there, or name "
-            "it with --split-file"
-        )
-    return found
 
 
 def _read_split(source: Path) -> list[Recording]:
@@ -149,20 +137,16 @@ def _shared_patients(recordings: list[Recording]) -> list[str]:
     ]
 
 
-def _draw_valid_patients(recordings: list[Recording], share: float, seed: int) -> tuple[set[str], list[str]]:
+def _draw_valid_patients(recordings: list[Recording]) -> tuple[set[str], list[str]]:
     tested = {each.patient for each in recordings if each.split == "test"}
     candidates = {each.patient for each in recordings} - tested
-    if share == 0 or len(candidates) < 2:
+    if len(candidates) < 2:
         return set(), []
-
-    def drawn_at(patient: str) -> bytes:
-        return hashlib.sha256(f"{seed} {patient}".encode()).digest()
-
-    count = min(max(1, round(share * len(candidates))), len(candidates) - 1)
-    drawn = sorted(sorted(candidates, key=drawn_at)[:count])
+    count = max(1, round(_VALID_SHARE * len(candidates)))
+    shuffled = sorted(candidates, key=lambda patient: hashlib.sha256(f"1 {patient}".encode()).digest())
+    drawn = sorted(shuffled[:count])
     return set(drawn), [
-        f"validation: {count} of the {len(candidates)} patients that lie in train only, by seed "
-        f"{seed}: {', '.join(drawn)}"
+        f"validation: {count} of the {len(candidates)} patients that lie in train only: {', '.join(drawn)}"
     ]
 
 

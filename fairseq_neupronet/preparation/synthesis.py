@@ -5,7 +5,7 @@ A class is an excitation: bursts of noise with a rhythm (bursts per second, deca
 profile is a source: the object and the place that a recording comes from, with its own pitch, resonances, spectral
 tilt, room, noise floor and gain. The source is applied to every clip of its profile and moves exactly the cues that
 tell the classes apart: its pitch shifts the centre by more than the distance of two classes, its tilt and resonances
-outweigh the classes' spectra, its room and noise floor blur the rhythm. Who has heard other clips of the source can
+outweigh the classes' spectra, its room and noise floor blur the rhythm. Who knows other clips of the source can
 take it into account, as one can with a speaker or a recording device; who has not must guess.
 
 Clips of a profile differ by chance in length, level, rhythm, centre and noise. Each profile has several clips of every

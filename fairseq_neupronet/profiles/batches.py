@@ -1,30 +1,72 @@
-"""Batches that hold groups: P profiles with up to C clips each.
+"""Which clips share a batch: by length, by profile, or whole groups. Letters: N clips or items, B of a batch."""
 
-In random order a batch of 128 VocalSound-1s clips holds 1.05 clips of a clip's profile, itself included: the
-method is idle. Here every batch is made of chunks of profiles.
-"""
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
+import torch
+
+from fairseq_neupronet.errors import InputError
+from fairseq_neupronet.profiles.enrolment import Enrolment
+
+MOST_TOGETHER = 128  # clips of a group that share a batch: bounds memory
+
+
+def batches_by_length(
+    indices: np.ndarray, lengths: np.ndarray, max_tokens: int | None, max_sentences: int | None
+) -> list[np.ndarray]:
+    """Cut a list of clips where a batch is full.
+
+    Args:
+        indices: (N,) the clips.
+        lengths: (N,) frames of each, padded.
+        max_tokens: most frames of a batch, each clip as long as the longest; None: any number.
+        max_sentences: most clips of a batch; None: any number.
+    """
+    limit = max_sentences or len(indices)
+    starts, start, longest = [], 0, 0
+    if max_tokens is None:
+        starts = range(limit, len(indices), limit)
+    else:
+        for position, length in enumerate(lengths.tolist()):
+            longest = max(longest, length)
+            n_clips = position - start
+            if n_clips and (n_clips == limit or longest * (n_clips + 1) > max_tokens):
+                starts.append(position)
+                start, longest = position, length
+    return np.split(indices, starts)
 
 
 def profile_batches(
-    profiles: np.ndarray, clips_per_profile: int, profiles_per_batch: int, rng: np.random.Generator
+    profiles: np.ndarray, clips_per_profile: int, max_sentences: int | None, rng: np.random.Generator
 ) -> list[np.ndarray]:
-    """Cut every profile into chunks and deal the chunks to batches.
+    """Batches of chunks of up to C clips of a profile, as many chunks as a batch holds.
 
-    A profile's clips are shuffled and cut into chunks as equal as possible of at most C clips. Consecutive chunks go
-    to consecutive batches, so that a profile meets itself in a batch only when it has more chunks than there are
-    batches. Every clip appears once.
+    In random order a batch of 128 VocalSound-1s clips holds 1.05 clips of a clip's profile, itself included: the method
+    is idle. Here a profile's clips are shuffled and cut into chunks as equal as possible of at most C clips.
+    Consecutive chunks go to consecutive batches, so that a profile meets itself in a batch only when it has more chunks
+    than there are batches. Every clip appears once.
 
     Args:
         profiles: (N,) profile codes.
         clips_per_profile: C.
-        profiles_per_batch: P.
+        max_sentences: most clips of a batch.
         rng: the epoch's generator.
 
     Returns:
-        batches of indices into ``profiles``, at most P · C each, in random order.
+        Batches of indices into ``profiles``, in random order.
+
+    Raises:
+        InputError: no number of clips, or too few for a chunk.
     """
+    if max_sentences is None:
+        raise InputError("task.profile_batches needs dataset.batch_size; dataset.max_tokens does not size them")
+    profiles_per_batch = max_sentences // clips_per_profile
+    if profiles_per_batch == 0:
+        raise InputError(
+            f"task.clips_per_profile={clips_per_profile}: so many clips of a profile do not fit "
+            f"dataset.batch_size={max_sentences}; lower it, or raise dataset.batch_size"
+        )
     n_clips = len(profiles)
     shuffled = rng.permutation(n_clips)
     _, codes = np.unique(profiles, return_inverse=True)
@@ -41,3 +83,78 @@ def profile_batches(
     edges = np.cumsum(np.bincount(batch, minlength=n_batches))[:-1]
     batches = np.split(by_batch, edges)
     return [batches[number] for number in rng.permutation(n_batches)]
+
+
+class BatchMates(NamedTuple):
+    """Which items share a batch, so that batch norms take the statistics of their group there.
+
+    Attributes:
+        group: (N,) int64.
+        counts: (N,) bool, whether an item is one of those that its group is known by.
+    """
+
+    group: np.ndarray
+    counts: np.ndarray
+
+    @classmethod
+    def of_lists(cls, lists: Enrolment) -> "BatchMates":
+        """Items are the members of lists; a clip, the first of its list, is not one of those enrolled for it."""
+        counts = np.ones(lists.offsets[-1], bool)
+        counts[lists.offsets[:-1]] = False
+        return cls(np.repeat(np.arange(len(lists.sizes)), lists.sizes), counts)
+
+    @classmethod
+    def of_batches(cls, codes: np.ndarray) -> "BatchMates":
+        """Items of equal codes (N,) that come in the same batch; all count."""
+        return cls(codes, np.ones(len(codes), bool))
+
+    @classmethod
+    def of_partition(cls, codes: np.ndarray, keys: Callable[[], np.ndarray]) -> "BatchMates":
+        """Items of equal codes, all of which count.
+
+        Of more than 128 the items are dealt out into equal parts of 128 at most, each of which is a group.
+
+        Args:
+            codes: (N,).
+            keys: (N,) uint64, the order in which they are dealt; called if there is such a group.
+        """
+        _, codes, sizes = np.unique(codes, return_inverse=True, return_counts=True)
+        if sizes.max(initial=0) > MOST_TOGETHER:
+            order = np.lexsort((keys(), codes))
+            rank = np.empty(len(codes), np.int64)
+            rank[order] = np.arange(len(codes)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+            n_parts = -(-sizes // MOST_TOGETHER)
+            codes = (np.cumsum(n_parts) - n_parts)[codes] + rank % n_parts[codes]
+        return cls.of_batches(codes)
+
+    def of_batch(self, items: np.ndarray) -> dict[str, torch.Tensor]:
+        """``group`` (B,), 0 … G − 1, and ``counts`` (B,) of some items; an item alone does not count."""
+        _, group, sizes = np.unique(self.group[items], return_inverse=True, return_counts=True)
+        counts = self.counts[items] & (sizes[group] > 1)
+        return {"group": torch.from_numpy(group), "counts": torch.from_numpy(counts)}
+
+    def batches(
+        self, indices: np.ndarray, lengths: np.ndarray, max_tokens: int | None, max_sentences: int | None
+    ) -> list[np.ndarray]:
+        """Cut items into batches of whole groups, those with the longest item first.
+
+        A batch is as large as asked for, but for a single group that is larger.
+
+        Args:
+            indices, lengths, max_tokens, max_sentences: as for :func:`batches_by_length`.
+        """
+        _, group, sizes = np.unique(self.group[indices], return_inverse=True, return_counts=True)
+        longest = np.zeros(len(sizes), np.int64)
+        np.maximum.at(longest, group, lengths)
+        sequence = np.argsort(-longest, kind="stable")
+        most_clips, most_frames = max_sentences or len(indices), max_tokens or np.inf
+        batch_of, batch, n_clips, frames = np.empty(len(sizes), np.int64), 0, 0, 0
+        for number in sequence.tolist():
+            size, frames = int(sizes[number]), max(frames, int(longest[number]))
+            if n_clips and (n_clips + size > most_clips or (n_clips + size) * frames > most_frames):
+                batch, n_clips, frames = batch + 1, 0, int(longest[number])
+            batch_of[number] = batch
+            n_clips += size
+        order = np.argsort(batch_of[group], kind="stable")
+        ends = np.cumsum(np.bincount(batch_of[group]))
+        return np.split(indices[order], ends[:-1])

@@ -6,7 +6,7 @@ stream can be had without those before it.
 
 import numpy as np
 
-_GOLDEN = 0x9E3779B97F4A7C15
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _WORD = 0xFFFFFFFFFFFFFFFF
 _DOUBLE_BITS = 53
 
@@ -21,6 +21,14 @@ def mix(words: np.ndarray) -> np.ndarray:
     return words ^ (words >> np.uint64(31))
 
 
+def key_of(*numbers: int) -> np.ndarray:
+    """(1,) uint64 that whole numbers fix, by their lowest 64 bits."""
+    key = np.zeros(1, np.uint64)
+    for number in numbers:
+        key = mix((key ^ np.uint64(number & _WORD)) + GOLDEN)
+    return key
+
+
 def uniforms(seed: int, epoch: int, rows: np.ndarray, n_draws: int) -> np.ndarray:
     """Uniform draws for rows, the same whichever rows are asked for together.
 
@@ -32,16 +40,13 @@ def uniforms(seed: int, epoch: int, rows: np.ndarray, n_draws: int) -> np.ndarra
     Returns:
         (B, K) float64 in [0, 1).
     """
-    key = np.zeros(1, np.uint64)
-    for number in (seed, epoch):
-        key = mix((key ^ np.uint64(number & _WORD)) + np.uint64(_GOLDEN))
-    streams = mix(key + _steps(np.asarray(rows)))
+    streams = mix(key_of(seed, epoch) + _steps(np.asarray(rows)))
     draws = mix(streams[:, None] + _steps(np.arange(n_draws)))
     return (draws >> np.uint64(64 - _DOUBLE_BITS)) * 2.0**-_DOUBLE_BITS
 
 
 def _steps(counters: np.ndarray) -> np.ndarray:
-    return (counters.astype(np.uint64) + np.uint64(1)) * np.uint64(_GOLDEN)
+    return (counters.astype(np.uint64) + np.uint64(1)) * GOLDEN
 
 
 def below(uniform: np.ndarray, limits) -> np.ndarray:

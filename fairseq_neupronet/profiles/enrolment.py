@@ -1,4 +1,4 @@
-"""Which other clips of its profile a clip is heard with. Letters: N clips, R rows, C candidates, n others."""
+"""Which other clips of its profile a clip is pooled with. Letters: N clips, R rows, C candidates, n others."""
 
 import hashlib
 from collections.abc import Iterable
@@ -6,11 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fairseq_neupronet.profiles.draws import mix
+from fairseq_neupronet.profiles.draws import GOLDEN, key_of, mix
 
-_WORD = 0xFFFFFFFFFFFFFFFF
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_BARRED = np.uint64(_WORD)
+_BARRED = np.uint64(0xFFFFFFFFFFFFFFFF)
 _CELLS = 1 << 21  # of a block that is ranked at once: bounds memory
 
 
@@ -61,7 +59,7 @@ def rank_others(
     Returns:
         (R, min(n, C)) drawn clips, of which the first (R,) count.
     """
-    scores = mix(mix(streams + _GOLDEN)[:, None] ^ keys[candidates]) >> np.uint64(1)
+    scores = mix(mix(streams + GOLDEN)[:, None] ^ keys[candidates]) >> np.uint64(1)
     barred = (candidates == rows[:, None]) | (candidates < 0)
     if recording is not None:
         barred |= recording[candidates] == recording[rows][:, None]
@@ -91,7 +89,7 @@ def enrol(
         recording: (N,) codes of the source recordings, of which a clip never meets its own; None: not known.
     """
     n_clips = len(profile)
-    streams = mix(keys ^ mix(np.array([seed & _WORD], np.uint64) + _GOLDEN))
+    streams = mix(keys ^ key_of(seed))
     _, codes, sizes = np.unique(profile, return_inverse=True, return_counts=True)
     by_profile, starts = np.argsort(codes, kind="stable"), np.cumsum(sizes) - sizes
     widest = min(n_others, int(sizes.max(initial=1)) - 1)

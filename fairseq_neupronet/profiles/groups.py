@@ -30,8 +30,8 @@ class GroupChunk(NamedTuple):
 class Grouping:
     """Who is pooled with whom: a partition, or a list for each clip.
 
-    What is pooled are embeddings, one an item. Items are the clips; or pairs of a clip and the group that it is heard
-    in, where a clip sounds different in each group.
+    What is pooled are embeddings, one an item. Items are the clips; or pairs of a clip and the group that it is
+    in, where a clip's embedding differs from group to group.
 
     Attributes:
         codes: (N,) int64, equal for clips of one group: a partition.
@@ -95,23 +95,6 @@ class Grouping:
         sizes = np.bincount(owner[present], minlength=len(self))[is_kept]
         kept = Enrolment(np.concatenate([[0], np.cumsum(sizes)]), position[members[present]])
         return Grouping(enrolment=kept, own_items=position[own[is_kept]])
-
-    @property
-    def listing(self) -> Enrolment:
-        """Every clip's group as a list, itself first; of a partition with N² members at most."""
-        if self.enrolment is not None:
-            return self.enrolment
-        order = np.argsort(self.codes, kind="stable")
-        sizes = np.bincount(self.codes)
-        size = sizes[self.codes]
-        offsets = np.concatenate([[0], np.cumsum(size)])
-        place = np.arange(offsets[-1]) - np.repeat(offsets[:-1], size)
-        members = order[np.repeat((np.cumsum(sizes) - sizes)[self.codes], size) + place]
-        rank = np.empty(len(order), np.int64)
-        rank[order] = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        members[offsets[:-1] + rank] = members[offsets[:-1]]
-        members[offsets[:-1]] = np.arange(len(order))
-        return Enrolment(offsets, members)
 
     def chunks(self) -> Iterator[GroupChunk]:
         """Cut the split so that memory is bounded; every clip is a row exactly once, in chunks that hold its group."""

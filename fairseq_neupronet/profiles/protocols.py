@@ -1,4 +1,6 @@
-"""Evaluation protocols: which clips a clip's group is. A figure means nothing without its protocol.
+"""Evaluation protocols, which say what a clip's group is, and profiles permuted as a control.
+
+A figure means nothing without its protocol.
 
 ``single``: each clip alone. ``batch``: the clips of its profile in its batch, as they come. ``batch-N``: the same in
 batches of N clips sorted by length, longest first, as the official validation makes them, whatever dataset.batch_size
@@ -10,6 +12,7 @@ Letters: N clips of the split.
 """
 
 import re
+import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,3 +90,26 @@ def group_clips(
         _, batch_codes = np.unique(np.asarray(batch), return_inverse=True)
         codes = batch_codes * (codes.max(initial=0) + 1) + codes
     return Grouping.partition(codes)
+
+
+def shuffled_profiles(profiles: np.ndarray, seed: int, split: str, classes: np.ndarray | None = None) -> np.ndarray:
+    """Groups of the same sizes, of the wrong clips: what a model gains with these, it does not owe to its profiles.
+
+    Args:
+        profiles: (N,) profile codes.
+        seed: 0 or more.
+        split: its name; each split is permuted in its own way.
+        classes: (N,) class indices; profiles are permuted among the clips of one class only, so that every group keeps
+            its composition: as many clips of each class as before. None: among all.
+
+    Returns:
+        (N,) profile codes.
+    """
+    rng = np.random.default_rng((seed, zlib.crc32(split.encode())))
+    if classes is None:
+        return rng.permutation(profiles)
+    shuffled = profiles.copy()
+    for index in np.unique(classes):
+        clips = np.flatnonzero(classes == index)
+        shuffled[clips] = rng.permutation(profiles[clips])
+    return shuffled

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from fairseq_neupronet.checkpoints.contents import Contents, read_contents
-from fairseq_neupronet.data.labels import read_labels
-from fairseq_neupronet.data.manifest import read_manifest
+from fairseq_neupronet.data.manifest import read_labels, read_manifest
 from fairseq_neupronet.data.prepared import PreparedFolder
 from fairseq_neupronet.errors import InputError, quiet_libraries
 from fairseq_neupronet.evaluation.plan import Plan
@@ -109,7 +108,7 @@ def _split(prepared: PreparedFolder, name: str) -> Split | None:
         return None
     try:
         manifest = read_manifest(path, profiling=False)
-        targets = read_labels(prepared.folder / f"{name}.label", manifest, prepared.data_classes, prepared.classes)
+        targets = read_labels(manifest, prepared.data_classes, prepared.classes)
         n_profiles = len(read_manifest(path, profiling=True).profile_names) if prepared.options.profiling else None
     except InputError:
         return None

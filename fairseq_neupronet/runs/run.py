@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from fairseq_neupronet.config.retired import check_retired
-from fairseq_neupronet.data.manifest import check_files
+from fairseq_neupronet.data.clip_files import check_files
 from fairseq_neupronet.errors import InputError, sentence_of, show_sentences
 from fairseq_neupronet.evaluation.metrics import ICBHI_METRICS
 from fairseq_neupronet.files import atomic_file, package_folder, sweep_temporaries

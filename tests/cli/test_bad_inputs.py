@@ -11,7 +11,7 @@ import tiny
 from bad.make import CASES
 
 from fairseq_neupronet.cli import main
-from fairseq_neupronet.data.manifest import check_files
+from fairseq_neupronet.data.clip_files import check_files
 from fairseq_neupronet.errors import InputError
 
 MOST_SECONDS, MOST_BYTES = 60, 3 << 30

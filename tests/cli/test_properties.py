@@ -16,8 +16,7 @@ from fairseq_neupronet.audio.recipe import FeatureRecipe
 from fairseq_neupronet.backbones.wav2vec2.conv_spec import parse_conv_spec
 from fairseq_neupronet.benchmark.config import read_config
 from fairseq_neupronet.checkpoints.texts import parse_betas
-from fairseq_neupronet.data.labels import read_classes, read_labels
-from fairseq_neupronet.data.manifest import Manifest, read_manifest
+from fairseq_neupronet.data.manifest import Manifest, read_classes, read_labels, read_manifest
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.files import read_metadata
 
@@ -174,7 +173,7 @@ def test_labels_are_read_as_by_a_plain_reader_or_refused(tmp_path, text, n_clips
     expected = [CLASSES.index(line) for line in lines] if set(lines) <= set(CLASSES) else None
     if text == "" or len(lines) != n_clips:
         expected = None
-    found = or_refused(read_labels, path, manifest, CLASSES, CLASSES)
+    found = or_refused(read_labels, manifest, CLASSES, CLASSES)
     assert (None if found is None else found.tolist()) == expected
 
 

@@ -90,12 +90,13 @@ def test_other_instructions_and_functions_that_allocate_are_refused(tmp_path, ca
 
 
 @pytest.mark.parametrize("save", [torch.save, pickle.dump])
-def test_a_hostile_file_that_is_no_archive_is_refused_by_the_name_of_its_function_too(tmp_path, capsys, save):
+def test_a_hostile_file_that_is_no_archive_is_refused_unread(tmp_path, capsys, save):
     path = tmp_path / "official.pt"
     options = {"_use_new_zipfile_serialization": False} if save is torch.save else {}
     with open(path, "wb") as stream:
         save({"model": Creates(tmp_path / "created")}, stream, **options)
-    assert "asks for posix.system, " in refusal(path, tmp_path, capsys)
+    sentence = "written by torch before 1.6" if save is torch.save else "not a checkpoint of torch"
+    assert sentence in refusal(path, tmp_path, capsys)
     assert not (tmp_path / "created").exists()
 
 

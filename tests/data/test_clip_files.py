@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 from fairseq.data.audio.audio_utils import get_features_or_waveform
 
-from fairseq_neupronet.data.clip_files import ClipFiles
-from fairseq_neupronet.data.manifest import check_files, read_manifest
-from fairseq_neupronet.data.packed import ClipNames, read_directory
+from fairseq_neupronet.data.clip_files import ClipFiles, ClipNames, check_files, read_directory
+from fairseq_neupronet.data.manifest import read_manifest
 from fairseq_neupronet.errors import InputError
 
 WHERE = "train.tsv:7"
@@ -236,7 +235,7 @@ def test_a_missing_zip_is_named(tmp_path):
 def test_a_compressed_member_is_named(tmp_path):
     arrays = {f"{number}.npy": np.full((4, 6), number) for number in range(3)}
     places = packed(tmp_path, arrays, zipfile.ZIP_DEFLATED)
-    assert "it is compressed in the zip, where it has to be stored" in refused_row(tmp_path, row(places["1.npy"]))
+    assert "if it is compressed in the zip, store it there as it is" in refused_row(tmp_path, row(places["1.npy"]))
 
 
 def test_check_files_knows_packed_clips(tmp_path, arrays):
@@ -308,8 +307,8 @@ def test_members_that_other_tools_packed_are_found_behind_their_extra_fields(tmp
         entry.extra = b"\x99\x99\x04\x00abcd"
         contents.writestr(entry, b"0123456789")
         contents.filelist[0].extra = b""
-    (member,) = read_directory(tmp_path / "clips.zip")
-    assert (tmp_path / "clips.zip").read_bytes()[member.place.offset :][: member.place.length] == b"0123456789"
+    (member,) = read_directory(tmp_path / "clips.zip").values()
+    assert (tmp_path / "clips.zip").read_bytes()[member.offset :][: member.length] == b"0123456789"
 
 
 def test_what_is_no_whole_zip_is_a_value_error(tmp_path, arrays):

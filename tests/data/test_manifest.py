@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from many_clips import write_many_clips
 
-from fairseq_neupronet.data.labels import read_classes, read_labels
-from fairseq_neupronet.data.manifest import read_manifest
+from fairseq_neupronet.data.manifest import read_classes, read_labels, read_manifest
 from fairseq_neupronet.errors import InputError
 
 
@@ -163,7 +162,7 @@ def test_a_line_ends_at_a_line_feed_and_nowhere_else(tmp_path, separator):
     assert list(manifest.profile_names) == [f"x{separator}y", "x"]
     (tmp_path / "train.label").write_bytes(f"one{separator}word\r\nother".encode())
     classes = [f"one{separator}word", "other"]
-    assert read_labels(tmp_path / "train.label", manifest, classes, classes).tolist() == [0, 1]
+    assert read_labels(manifest, classes, classes).tolist() == [0, 1]
 
 
 def test_names_of_any_script_are_read_and_the_byte_that_is_not_utf8_is_named(tmp_path):
@@ -308,7 +307,7 @@ def labels(folder, manifest, text, known=("cough", "laugh"), classes=("cough", "
     path = folder / "train.label"
     if text is not None:
         path.write_text(text, encoding="utf-8")
-    return read_labels(path, manifest, list(known), list(classes))
+    return read_labels(manifest, list(known), list(classes))
 
 
 def test_space_around_a_label_does_not_count(tmp_path, three_clips):

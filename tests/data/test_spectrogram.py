@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fairseq_neupronet.data.spectrogram import crop, normalize
+from fairseq_neupronet.data.clip_files import crop, normalize
 
 
 def test_a_clip_that_fits_is_not_cut():

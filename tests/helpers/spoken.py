@@ -11,7 +11,7 @@ from omegaconf import OmegaConf, open_dict
 from fairseq_neupronet.audio.recipe import FeatureRecipe
 from fairseq_neupronet.models.neupronet import NeuProNetConfig
 from fairseq_neupronet.preparation import prepare
-from fairseq_neupronet.preparation.tables import read_table
+from fairseq_neupronet.preparation.clips import read_table
 
 RATE = 16000
 SECONDS = (0.2, 0.6)  # shortest, longest

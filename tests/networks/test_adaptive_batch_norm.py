@@ -10,7 +10,7 @@ from torch import nn
 
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.networks.adaptive_batch_norm import adapted_to_groups
-from fairseq_neupronet.profiles.whole_groups import WholeGroups
+from fairseq_neupronet.profiles.batches import BatchMates
 
 CNN = {"backbone": "resnet18"}
 GROUPS = torch.tensor([2, 0, 0, 1, 2, 0, 1, 2, 0])
@@ -96,13 +96,13 @@ def test_large_groups_are_dealt_out_by_key_into_equal_parts():
     rng = np.random.default_rng(0)
     codes = np.repeat([7, 3, 5], [300, 128, 1])[rng.permutation(429)]
     keys = rng.permutation(429).astype(np.uint64)
-    groups = WholeGroups.of_partition(codes, lambda: keys)
+    groups = BatchMates.of_partition(codes, lambda: keys)
     parts = {group: np.flatnonzero(groups.group == group) for group in np.unique(groups.group)}
     assert sorted(map(len, parts.values())) == [1, 100, 100, 100, 128]
     assert all(len(np.unique(codes[part])) == 1 for part in parts.values())
     # Whichever order the clips are in, the same clips are together.
     order = rng.permutation(429)
-    other = WholeGroups.of_partition(codes[order], lambda: keys[order])
+    other = BatchMates.of_partition(codes[order], lambda: keys[order])
     again = {frozenset(order[np.flatnonzero(other.group == group)].tolist()) for group in np.unique(other.group)}
     assert again == {frozenset(part.tolist()) for part in parts.values()}
     firsts = keys[codes == 7].argsort()[:3]
@@ -110,14 +110,14 @@ def test_large_groups_are_dealt_out_by_key_into_equal_parts():
 
 
 def test_keys_are_asked_for_only_where_a_group_is_large():
-    assert WholeGroups.of_partition(np.repeat([1, 2], 128), None).group.tolist() == [0] * 128 + [1] * 128
+    assert BatchMates.of_partition(np.repeat([1, 2], 128), None).group.tolist() == [0] * 128 + [1] * 128
 
 
 @pytest.mark.parametrize("max_sentences", [None, 1, 4, 7, 100])
 @pytest.mark.parametrize("max_tokens", [None, 60, 200])
 def test_a_batch_holds_whole_groups_as_many_as_fit(max_sentences, max_tokens):
     rng = np.random.default_rng(1)
-    groups = WholeGroups.of_batches(rng.integers(0, 9, size=40))
+    groups = BatchMates.of_batches(rng.integers(0, 9, size=40))
     lengths = rng.integers(3, 20, size=40)
     order = np.argsort(-lengths, kind="stable")
     batches = groups.batches(order, lengths[order], max_tokens, max_sentences)

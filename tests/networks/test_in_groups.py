@@ -9,8 +9,8 @@ from fairseq_neupronet.networks.fusion import build_fusion
 from fairseq_neupronet.networks.in_groups import InGroups, classify_embedded
 from fairseq_neupronet.networks.neupronet import NeuProNet
 from fairseq_neupronet.networks.pooling import ProfilePooling
-from fairseq_neupronet.profiles.band_statistics import BandNormalization, BandStatistics
 from fairseq_neupronet.profiles.groups import Grouping
+from fairseq_neupronet.profiles.normalization import BandNormalization, BandStatistics
 from fairseq_neupronet.profiles.profile import Needs
 
 N_MELS, WIDTH = 6, 5

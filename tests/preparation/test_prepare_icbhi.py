@@ -86,7 +86,7 @@ def test_manifests_by_the_official_split(prepared):
     assert (out / "dict.label.txt").read_text() == "".join(f"{name} {counts[name]}\n" for name in CLASSES)
     assert FeatureRecipe.read(out / "features") == FeatureRecipe.load("icbhi")
     drawn = ", ".join(sorted(valid_patients))
-    assert f"validation: 2 of the 10 patients that lie in train only, by seed 1: {drawn}\n" in printed
+    assert f"validation: 2 of the 10 patients that lie in train only: {drawn}\n" in printed
     assert "official split: 1 of 4 test patients lie in train as well (156), with 2 test recordings; they" in printed
     assert printed.count("31 of 192 mel bands hold no frequency bin") == 1
 
@@ -146,29 +146,20 @@ def test_a_changed_annotation_is_cut_anew(root, tmp_path):
     assert frames[f"{FIRST}/0.036-0.3.npy"] == 1 + round(0.264 * 10667) // 32
 
 
-@pytest.mark.parametrize("share, seed, count", [(0.2, 1, 2), (0.2, 2, 2), (0.5, 1, 5), (0, 1, 0), (0.99, 1, 9)])
-def test_validation_patients_are_drawn_by_seed(shared_root, share, seed, count):
-    def drawn(**options):
-        clips = read_icbhi(shared_root, **options).clips()
-        splits = ("train", "valid", "test")
-        train, valid, test = ({clip.profile for clip in clips if clip.split == split} for split in splits)
-        assert not valid & (train | test) and test == {"104", "109", "156", "226"} and "156" in train
-        return valid
-
-    patients = drawn(valid_share=share, seed=seed)
-    assert len(patients) == count
-    assert drawn(valid_share=share, seed=seed) == patients
-    if count == 2:
-        assert len({frozenset(drawn(valid_share=share, seed=other)) for other in range(8)}) > 3
+def test_a_fifth_of_the_patients_of_train_only_is_validated_on(shared_root):
+    clips = read_icbhi(shared_root).clips()
+    splits = ("train", "valid", "test")
+    train, valid, test = ({clip.profile for clip in clips if clip.split == split} for split in splits)
+    assert not valid & (train | test) and test == {"104", "109", "156", "226"} and "156" in train
+    assert len(valid) == 2
+    assert {clip.profile for clip in read_icbhi(shared_root).clips() if clip.split == "valid"} == valid
 
 
-def test_recordings_and_split_file_may_stand_in_one_folder_or_apart(root, tmp_path):
+def test_recordings_and_split_file_may_stand_in_one_folder(root):
     expected = len(read_icbhi(root).clips())
     folder = root / "ICBHI_final_database"
     (root / SPLIT_FILE).rename(folder / SPLIT_FILE)
     assert len(read_icbhi(folder).clips()) == len(read_icbhi(root).clips()) == expected
-    (folder / SPLIT_FILE).rename(tmp_path / "split.txt")
-    assert len(read_icbhi(folder, split_file=tmp_path / "split.txt").clips()) == expected
 
 
 def test_ends_a_moment_after_the_recording_are_cut_there(root):
@@ -245,10 +236,6 @@ def test_other_folders_are_refused(root, tmp_path):
     folder = root / "ICBHI_final_database"
     with pytest.raises(InputError, match=f"holds no {SPLIT_FILE}, the official split; put the file from https://bhi"):
         read_icbhi(tmp_path)
-    with pytest.raises(InputError, match=r"absent.txt: cannot be read \(No such file or directory\)"):
-        read_icbhi(root, split_file=tmp_path / "absent.txt")
-    with pytest.raises(InputError, match="--valid-share 1: give a share"):
-        read_icbhi(root, valid_share=1.0)
     annotation, audio = folder / f"{FIRST}.txt", folder / f"{FIRST}.wav"
     text = annotation.read_bytes()
     for content, message in ((b"\n", "holds no respiratory cycle"), (b"\xff\xfe\x00", "is not a text file")):

@@ -14,11 +14,10 @@ import soundfile
 
 from fairseq_neupronet.audio.recipe import FeatureRecipe
 from fairseq_neupronet.cli import main
-from fairseq_neupronet.data.labels import read_recordings
-from fairseq_neupronet.data.manifest import read_manifest
+from fairseq_neupronet.data.manifest import read_manifest, read_recordings
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.preparation import extract, prepare
-from fairseq_neupronet.preparation.tables import read_table
+from fairseq_neupronet.preparation.clips import read_table
 
 HEADER = "path,label,profile,split,comment\n"
 ROWS = """a/one.wav,dog,p1,train,
@@ -62,12 +61,12 @@ def test_a_recording_column_is_written_beside_the_manifest_and_goes_with_it(tabl
     assert _prepare(table, out, "--n-mels", "16") == 0
     written = [(out / f"{split}.recording").read_text() for split in ("train", "valid", "test")]
     assert written == ["r1\nr1\n\n", "r2\nr3\n", "\n"]
-    codes = read_recordings(out / "train.recording", read_manifest(out / "train.tsv"))
+    codes = read_recordings(read_manifest(out / "train.tsv"))
     assert codes[0] == codes[1] != codes[2]
     frame.to_csv(table, index=False)
     assert _prepare(table, out, "--n-mels", "16") == 0
     assert not list(out.glob("*.recording"))
-    assert read_recordings(out / "train.recording", read_manifest(out / "train.tsv")) is None
+    assert read_recordings(read_manifest(out / "train.tsv")) is None
 
 
 def test_layout_is_the_official_one(table, tmp_path):

@@ -9,7 +9,8 @@ from fairseq_neupronet.profiles.batches import profile_batches
 
 
 def draw(profiles, clips_per_profile, profiles_per_batch, seed=0):
-    return profile_batches(np.asarray(profiles), clips_per_profile, profiles_per_batch, np.random.default_rng(seed))
+    most, rng = clips_per_profile * profiles_per_batch, np.random.default_rng(seed)
+    return profile_batches(np.asarray(profiles), clips_per_profile, most, rng)
 
 
 def many_profiles(seed, n_profiles=40, n_clips=300):

@@ -9,9 +9,8 @@ import tiny
 import torch
 
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.profiles.band_statistics import BandSums
 from fairseq_neupronet.profiles.enrolment import enrol, path_keys
-from fairseq_neupronet.profiles.normalization import OfDrawnClips
+from fairseq_neupronet.profiles.normalization import BandNormalization, BandSums, OfDrawnClips
 
 
 def normalizing(corpus, **options):
@@ -137,7 +136,7 @@ def test_augmentation_comes_after_it(corpus):
 
 def drawn(profile, n_epochs, seed=1):
     sums = BandSums.of_clips((np.full((1, 4), float(clip)) for clip in range(len(profile))), len(profile), 1)
-    statistics = OfDrawnClips(sums, profile, sums.overall(), 0.0, seed)
+    statistics = OfDrawnClips(sums, profile, BandNormalization(sums.overall(), 0.0), seed)
     items = np.arange(len(profile))
     for epoch in range(n_epochs):
         offsets, members = statistics.members(items, epoch)
@@ -360,7 +359,7 @@ def test_a_band_that_hardly_moves_in_a_group_is_divided_by_a_hundredth_of_the_sp
     sums = BandSums.of_clips(clips, 4, 2)
     whole, deviation = sums.overall(), np.concatenate(clips, axis=1)[0].std()
     np.testing.assert_allclose(whole.deviation, [deviation, 1.0])
-    found = sums.statistics(whole, 0.0).deviation
+    found = BandNormalization(whole, 0.0).statistics(sums).deviation
     np.testing.assert_allclose(found[3], [0.01 * deviation, 0.01])
     np.testing.assert_allclose(found[0, 0], clips[0][0].std())
 

@@ -190,7 +190,7 @@ def test_alone_a_clip_is_a_group_of_its_own_item():
     pairs = Grouping.listed(Enrolment(np.array([0, 2, 4, 6]), np.array([0, 1, 1, 2, 2, 0])), 1).paired()
     for grouping, items in ((pairs, [0, 2, 4]), (Grouping.partition(np.array([5, 5, 3])), [0, 1, 2])):
         alone = grouping.alone()
-        assert alone.own().tolist() == items and lists(alone.listing) == [[item] for item in items]
+        assert alone.own().tolist() == items and lists(alone.enrolment) == [[item] for item in items]
 
 
 def test_pooling_does_not_depend_on_order_or_chunk_size():

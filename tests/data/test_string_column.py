@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from fairseq_neupronet.data import text_spans
-from fairseq_neupronet.data.text_spans import TextSpans, first_equal, read_lines, whole_numbers
+from fairseq_neupronet.data import string_column
+from fairseq_neupronet.data.string_column import StringColumn, first_equal, read_lines, whole_numbers
 
 
 def spans(*texts):
     encoded = [text.encode() for text in texts]
     ends = np.cumsum([len(each) + 1 for each in encoded]) - 1
     starts = ends - [len(each) for each in encoded]
-    return TextSpans(np.frombuffer(b"|".join([*encoded, b"8-bytes-"]), np.uint8), starts, ends)
+    return StringColumn(np.frombuffer(b"|".join([*encoded, b"8-bytes-"]), np.uint8), starts, ends)
 
 
 def test_spans_are_a_sequence_of_strings():
@@ -72,19 +72,19 @@ def test_equal_strings_are_found():
 
 def test_strings_of_one_hash_are_told_apart(monkeypatch):
     texts = many_texts()
-    mix, calls = text_spans.mix, []
+    mix, calls = string_column.mix, []
 
     def weak(words):
         calls.append(len(words))
         return words * 0 if len(calls) < 8 else mix(words)
 
-    monkeypatch.setattr(text_spans, "mix", weak)
+    monkeypatch.setattr(string_column, "mix", weak)
     assert first_equal(spans(*texts)).tolist() == plain_first_equal(texts)
     assert len(calls) > 8
 
 
 def test_lines_of_a_file_in_many_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr(text_spans, "_BLOCK", 7)
+    monkeypatch.setattr(string_column, "_BLOCK", 7)
     lines = ["", "a", "zwölf Boxkämpfer", "🎵" * 9, "a\ttab", "ends\rhere", ""]
     (tmp_path / "lines.txt").write_bytes("\r\n".join([*lines, ""]).encode())
     assert list(read_lines(tmp_path / "lines.txt", "file")) == lines

@@ -22,7 +22,7 @@ _MOST_DIGITS = len(str(LARGEST_NUMBER))
 _WORD_MASKS = np.array([(1 << 8 * n_bytes) - 1 for n_bytes in range(_WORD_BYTES + 1)], np.uint64)
 
 
-class TextSpans(Sequence):
+class StringColumn(Sequence):
     """N strings that lie in one UTF-8 buffer.
 
     Args:
@@ -36,16 +36,16 @@ class TextSpans(Sequence):
     def __len__(self) -> int:
         return len(self.starts)
 
-    def take(self, rows: np.ndarray) -> "TextSpans":
+    def take(self, rows: np.ndarray) -> "StringColumn":
         """Some of the spans, by index or mask."""
-        return TextSpans(self.buffer, self.starts[rows], self.ends[rows])
+        return StringColumn(self.buffer, self.starts[rows], self.ends[rows])
 
     def __getitem__(self, number: int) -> str:
         number = operator.index(number)
         return self.buffer[self.starts[number] : self.ends[number]].tobytes().decode()
 
 
-def read_lines(path: Path, what: str) -> TextSpans:
+def read_lines(path: Path, what: str) -> StringColumn:
     r"""The lines of a file. A line ends at ``\n`` or ``\r\n`` and nowhere else.
 
     Raises:
@@ -69,7 +69,7 @@ def read_lines(path: Path, what: str) -> TextSpans:
     if text[-1] != ord("\n"):
         newlines = np.append(newlines, size)
     starts = np.concatenate([[0], newlines[:-1] + 1])
-    return TextSpans(buffer, starts, newlines - (buffer[newlines - 1] == ord("\r")))
+    return StringColumn(buffer, starts, newlines - (buffer[newlines - 1] == ord("\r")))
 
 
 def _check_utf8(path: Path, text: np.ndarray, what: str) -> None:
@@ -93,7 +93,7 @@ def positions(text: np.ndarray, byte: bytes) -> np.ndarray:
     return np.concatenate([np.flatnonzero(text[start : start + _BLOCK] == ord(byte)) + start for start in blocks])
 
 
-def whole_numbers(spans: TextSpans) -> tuple[np.ndarray, np.ndarray]:
+def whole_numbers(spans: StringColumn) -> tuple[np.ndarray, np.ndarray]:
     """Read every span as a decimal number.
 
     Returns:
@@ -113,7 +113,7 @@ def whole_numbers(spans: TextSpans) -> tuple[np.ndarray, np.ndarray]:
             return values, sound & (values <= LARGEST_NUMBER)
 
 
-def first_equal(spans: TextSpans) -> np.ndarray:
+def first_equal(spans: StringColumn) -> np.ndarray:
     """For every span the first one with the same bytes, by hashing and an exact comparison. (N,) int64."""
     lengths = spans.ends - spans.starts
     words = np.ndarray(len(spans.buffer) - _WORD_BYTES + 1, "<u8", spans.buffer, strides=(1,))
