@@ -5,7 +5,7 @@ import contextlib
 import logging
 import warnings
 
-from fairseq_neupronet.conversion.option_table import text_table
+from fairseq_neupronet.conversion.option_table import OPTIONS
 
 _DESCRIPTION = """\
 Convert a checkpoint of the official NeuProNet code (models NeuProNet and CNN_NPN, and the spectrogram wav2vec 2.0
@@ -44,7 +44,7 @@ def add_parser(subparsers) -> None:
         "convert",
         help="an official checkpoint -> one of ours",
         description=_DESCRIPTION,
-        epilog=_EPILOG + text_table(),
+        epilog=_EPILOG + OPTIONS.text(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("official", metavar="OFFICIAL.pt", help="checkpoint of the official code")
@@ -67,7 +67,7 @@ class _PrintOptions(argparse.Action):
     """Like ``--help``: nothing else is read or done."""
 
     def __call__(self, parser, *_) -> None:
-        print(text_table(), end="")
+        print(OPTIONS.text(), end="")
         parser.exit()
 
 
