@@ -2,7 +2,7 @@
 
 import argparse
 
-from fairseq_neupronet.conversion.option_table import text_table
+from fairseq_neupronet.conversion.option_table import OPTIONS
 from fairseq_neupronet.errors import quiet_libraries
 
 _DESCRIPTION = """\
@@ -46,7 +46,7 @@ def add_convert(subparsers) -> None:
         "convert",
         help="an official checkpoint -> one of ours",
         description=_DESCRIPTION,
-        epilog=_EPILOG + text_table(),
+        epilog=_EPILOG + OPTIONS.text(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("official", metavar="OFFICIAL.pt", help="checkpoint of the official code")
@@ -69,7 +69,7 @@ class _PrintOptions(argparse.Action):
     """Like ``--help``: nothing else is read or done."""
 
     def __call__(self, parser, *_) -> None:
-        print(text_table(), end="")
+        print(OPTIONS.text(), end="")
         parser.exit()
 
 

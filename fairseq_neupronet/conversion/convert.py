@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
-from fairseq_neupronet.conversion.model_config import ClassifierConfig, extractor_config
+from fairseq_neupronet.conversion.model_config import ClassifierOptions
+from fairseq_neupronet.conversion.networks import NetworkOptions, Settings
 from fairseq_neupronet.conversion.official import CLASSIFIER, EXTRACTOR, OfficialCheckpoint
-from fairseq_neupronet.conversion.parameters import convert_parameters
+from fairseq_neupronet.conversion.parameters import convert_optimizer, convert_parameters
 from fairseq_neupronet.conversion.report import Report
-from fairseq_neupronet.conversion.training_config import check_class_weights, convert_training, name_normal_class
-from fairseq_neupronet.conversion.training_state import convert_extra_state, convert_history, convert_optimizer
+from fairseq_neupronet.conversion.training_config import TrainingOptions, convert_extra_state, convert_history
 from fairseq_neupronet.data.manifest import describe_training_data, read_classes, read_manifest
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.files import atomic_file, configs_folder, package_folder
@@ -52,30 +52,25 @@ def convert(conversion: Conversion) -> list[str]:
         The report's lines.
 
     Raises:
-        InputError: see :class:`OfficialCheckpoint`, :class:`ClassifierConfig` and :func:`convert_parameters`; or an
+        InputError: see :class:`OfficialCheckpoint`, :class:`ClassifierOptions` and :func:`convert_parameters`; or an
             output that exists already. Nothing is written then.
     """
     _check_outputs(conversion)
     official = OfficialCheckpoint.read(conversion.official)
     extractor = None if conversion.extractor is None else OfficialCheckpoint.read(conversion.extractor)
     report = Report()
-    config = convert_training(official, report)
-    data_state = None
-    if conversion.data is not None:
-        data_state = _read_data_state(official, config.task, conversion.data)
-    with open_dict(config):
-        config.model = _model_config(official, report, extractor, data_state)
-        config.model._name = "NeuProNet" if official.kind == CLASSIFIER else "spectrogram_wav2vec2"
-    if official.kind == CLASSIFIER:
-        check_class_weights(official, config, report)
-        name_normal_class(official, config, data_state and data_state["classes"], report)
+    config, task_state = convert_configuration(official, report, extractor, conversion.data)
     parameters = convert_parameters(official, config.model)
-    if data_state is None:
-        task_state = _partial_state(official, config.model, report)
+    if task_state is None:
+        report.note(
+            "task_state: official checkpoints hold no class names, longest clip or recipe; classes are those of the "
+            "folder that the model is used on (dict.label.txt), as in the official code; --data DIR stores all of it"
+        )
+        # What a checkpoint knows of its data by itself.
+        task_state = {"n_mels": int(config.model.n_mels)}
     else:
-        _check_data(official, data_state, config.model, conversion.data)
-        task_state = data_state
-        report.map(f"--data {conversion.data}", "task_state", ", ".join(data_state))
+        _check_data(official, task_state, config.model, conversion.data)
+        report.map(f"--data {conversion.data}", "task_state", ", ".join(task_state))
     optimizer = None
     if conversion.optimizer:
         optimizer = convert_optimizer(official, parameters, report)
@@ -99,7 +94,9 @@ def convert(conversion: Conversion) -> list[str]:
     if conversion.recipe is not None:
         stage = "finetuning" if official.kind == CLASSIFIER else "pretraining"
         _write_recipe(conversion.recipe, plain, report.options, stage, conversion.out)
-    report.account(official.config, {section: plain[section] for section in ("task", "model", "criterion")})
+    report.account(
+        official.config, official.kind, {section: plain[section] for section in ("task", "model", "criterion")}
+    )
     n_numbers = sum(value.numel() for value in parameters.weights.values())
     return [
         *report.lines(),
@@ -107,14 +104,40 @@ def convert(conversion: Conversion) -> list[str]:
     ]
 
 
-def _model_config(official: OfficialCheckpoint, report: Report, extractor, data_state: dict | None):
+def convert_configuration(
+    official: OfficialCheckpoint,
+    report: Report,
+    extractor: OfficialCheckpoint | None = None,
+    data: str | None = None,
+) -> tuple[DictConfig, dict | None]:
+    """Our configuration for an official checkpoint.
+
+    Args:
+        official: the checkpoint.
+        report: gets a line for each option that is converted.
+        extractor: as :class:`Conversion` has it, read.
+        data: as :class:`Conversion` has it.
+
+    Returns:
+        The configuration, and the task state that training on the data would have stored, None without data.
+
+    Raises:
+        InputError: options or data that are unsound or contradict the parameters; an extractor that is none.
+    """
+    training = TrainingOptions(official, report)
+    state = None if data is None else _read_data_state(official, training.target.task, data)
     if extractor is not None and extractor.kind != EXTRACTOR:
         raise InputError(f"--extractor {extractor.path}: a classifier, where a pretrained extractor is wanted")
     if official.kind == CLASSIFIER:
-        return ClassifierConfig(official, report, extractor, data_state and data_state["n_mels"]).target
-    if extractor is not None:
+        model = ClassifierOptions(official, report, extractor, state and state["n_mels"]).model
+    elif extractor is not None:
         raise InputError(f"--extractor: {official.path} is an extractor itself; leave the option out")
-    return extractor_config(official, report)
+    else:
+        settings = Settings("model", official.section("model"), task=official.section("task"))
+        model = NetworkOptions(official, settings, report).model
+    model._name = "NeuProNet" if official.kind == CLASSIFIER else "spectrogram_wav2vec2"
+    training.set_model(model, state and state.get("classes"))
+    return training.target, state
 
 
 def _check_outputs(conversion: Conversion) -> None:
@@ -162,15 +185,6 @@ def _check_data(official: OfficialCheckpoint, state: dict, model: DictConfig, da
             f"--data {data}: dict.label.txt has {len(state['classes'])} classes, the head of {official.path} "
             f"{model.n_classes}; give the data that it was trained on"
         )
-
-
-def _partial_state(official: OfficialCheckpoint, model: DictConfig, report: Report) -> dict:
-    """What a checkpoint knows of its data by itself; the folder at hand says the rest when the model is used."""
-    report.note(
-        "task_state: official checkpoints hold no class names, longest clip or recipe; classes are those of the folder "
-        "that the model is used on (dict.label.txt), as in the official code; --data DIR stores all of it"
-    )
-    return {"n_mels": int(model.n_mels)}
 
 
 def _write_recipe(path: Path | str, config: dict, options: set[str], stage: str, checkpoint: str | Path) -> None:

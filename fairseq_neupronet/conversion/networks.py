@@ -5,64 +5,17 @@ larger than the file is. Strides, dilations, heads and probabilities leave no tr
 knows them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from fairseq_neupronet.backbones.wav2vec2.conv_spec import parse_conv_spec
-from fairseq_neupronet.conversion.official import OfficialCheckpoint
-from fairseq_neupronet.conversion.report import OptionSetter, Report
-from fairseq_neupronet.conversion.shapes import Shapes
+from fairseq_neupronet.conversion.official import EXTRACTOR, OfficialCheckpoint, Shapes
+from fairseq_neupronet.conversion.option_rows import Row
+from fairseq_neupronet.conversion.report import Report, TableRun
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.models.fairseq_configs import SpectrogramWav2Vec2Config
 
-# What an official classifier lays over its pretrained networks' own settings, and their names there.
-FINETUNING_OVERRIDES = {
-    **{
-        name: name
-        for name in (
-            "dropout",
-            "attention_dropout",
-            "activation_dropout",
-            "dropout_input",
-            "feature_grad_mult",
-            "mask_prob",
-            "mask_length",
-            "mask_selection",
-            "mask_other",
-            "no_mask_overlap",
-            "require_same_masks",
-            "mask_channel_prob",
-            "mask_channel_length",
-            "mask_channel_selection",
-            "mask_channel_other",
-            "no_mask_channel_overlap",
-            "mask_channel_before",
-        )
-    },
-    "layerdrop": "encoder_layerdrop",
-}
-_BUILT_IN = {
-    "conv_bias": False,
-    "layer_type": "transformer",
-    "quantize_input": False,
-    "same_quantizer": False,
-    "target_glu": False,
-    "codebook_negatives": 0,
-    "quantizer_depth": 1,
-    "pos_conv_depth": 1,
-    "pos_enc_type": "abs",
-    "crop_seq_to_multiple": 1,
-    "required_seq_len_multiple": 2,
-}
-_INERT = (
-    "attn_type",
-    "depthwise_conv_kernel_size",
-    "quantizer_factor",
-    "max_positions",
-    "checkpoint_activations",
-    "fp16",
-)
 # Networks that the official recipes build, for checkpoints that do not say how theirs is built. Strides, dilations and
 # attention heads leave no trace in sizes: a network of the sizes of a known one is believed to be it, and the report
 # says so. These are the settings of the authors' extractors (NEUPRONET.md, section 3) and of the reference checkpoints'
@@ -100,9 +53,6 @@ _KNOWN = {
     },
 }
 _SIZES = ("encoder_layers", "encoder_embed_dim", "encoder_ffn_embed_dim")
-_NAMES = {"num_mel": "n_mels"} | {
-    name: name for name in SpectrogramWav2Vec2Config.__dataclass_fields__ if name not in ("_name", "n_mels")
-}
 
 
 @dataclass
@@ -113,11 +63,13 @@ class Settings:
         prefix: dotted key of the section.
         section: the section.
         overrides: options of the fine-tuning that are laid over it, by official key, as (our name, value).
+        task: the task's section, where the network is a checkpoint of its own.
     """
 
     prefix: str
     section: dict
-    overrides: dict[str, tuple[str, object]]
+    overrides: dict[str, tuple[str, object]] = field(default_factory=dict)
+    task: dict = field(default_factory=dict)
 
     @property
     def is_extractor(self) -> bool:
@@ -131,72 +83,93 @@ def find_networks(section: dict, prefix: str) -> list[Settings]:
     for key, value in section.items():
         if isinstance(value, dict):
             if {"conv_feature_layers", "encoder_attention_heads"} <= value.keys():
-                found.append(Settings(f"{prefix}.{key}", value, {}))
+                found.append(Settings(f"{prefix}.{key}", value))
             found += find_networks(value, f"{prefix}.{key}")
     return found
 
 
-def copy_network(
-    official: OfficialCheckpoint, settings: Settings, parameters: str, ours: str, report: Report
-) -> DictConfig:
-    """One network's configuration of ours.
+class NetworkOptions(TableRun):
+    """Converts the settings of one spectrogram wav2vec 2.0.
 
     Args:
         official: the checkpoint, for messages and shapes.
-        settings: its settings.
-        parameters: what the network's parameter names begin with, e.g. ``encoder.w2v_model.``.
-        ours: the section's name among ours.
+        settings: the network's.
         report: gets a line for each option.
+        parameters: what the network's parameter names begin with, e.g. ``encoder.w2v_model.``.
+        ours: what messages call our section, e.g. ``model.transformer``.
+
+    Attributes:
+        model: our section.
 
     Raises:
         InputError: options of a wrong kind; sizes that differ from the parameters'.
     """
-    target = OmegaConf.structured(SpectrogramWav2Vec2Config())
-    setter = OptionSetter(official.path, target, ours, report)
-    section = dict(settings.section)
-    if "conv_feature_layers" in section:
-        section["conv_feature_layers"] = str(parse_conv_spec(section["conv_feature_layers"]))
-    setter.copy(section, settings.prefix, _NAMES)
-    for key, (name, value) in settings.overrides.items():
-        setter.set(key, name, value, "laid over the extractor's own")
-    for name in [name for name in section if name not in _NAMES]:
-        key, value = f"{settings.prefix}.{name}", section[name]
-        if name in _INERT:
-            report.drop(key, value, "has no effect on this network")
-        elif name in _BUILT_IN:
-            built_in = _BUILT_IN[name]
-            same = "built into ours with this value" if value == built_in else f"differs: ours always has {built_in!r}"
-            report.drop(key, value, same)
-    _fit_sizes(official, settings, setter, parameters)
-    return target
 
+    def __init__(
+        self,
+        official: OfficialCheckpoint,
+        settings: Settings,
+        report: Report,
+        parameters: str = "",
+        ours: str = "model",
+    ):
+        section = dict(settings.section)
+        if "conv_feature_layers" in section:
+            section["conv_feature_layers"] = str(parse_conv_spec(section["conv_feature_layers"]))
+        target = OmegaConf.create({"model": OmegaConf.structured(SpectrogramWav2Vec2Config())})
+        config = {"model": section, "task": settings.task}
+        super().__init__(official.path, EXTRACTOR, config, target, report)
+        self.prefix, self.ours, self.shapes = settings.prefix, ours, Shapes(official, parameters)
+        self.model = target.model
+        self.run("network")
+        for key, (name, value) in settings.overrides.items():
+            self.set(key, f"model.{name}", value, "laid over the extractor's own")
+        self._fit_sizes()
 
-def _fit_sizes(official: OfficialCheckpoint, settings: Settings, setter: OptionSetter, parameters: str) -> None:
-    shapes = Shapes(official, parameters)
-    target = setter.target
-    sizes = shapes.network_sizes()
-    for name, size in sizes.items():
-        key = f"{settings.prefix}.{'num_mel' if name == 'n_mels' else name}"
-        given = settings.section.get("num_mel" if name == "n_mels" else name)
-        if given is None or (name == "final_dim" and target.final_dim == 0):
-            setter.set("the parameters' shapes", name, size)
-        elif target[name] != size:
+    def official_name(self, official: str) -> str:
+        """An option of the network by the section in which it stands."""
+        return self.prefix + official.removeprefix("model") if official.startswith("model.") else official
+
+    def our_name(self, ours: str) -> str:
+        """The same among ours."""
+        return self.ours + ours.removeprefix("model")
+
+    def built_in(self, row: Row) -> None:
+        """Options that ours does not have, since they always have one value."""
+        for key, fixed in zip(row.keys, row.each, strict=True):
+            if self.has(key):
+                value, differs = self.value(key), f"differs: ours always has {fixed!r}"
+                self.report.drop(
+                    self.official_name(key), value, "built into ours with this value" if value == fixed else differs
+                )
+
+    def mels(self, row: Row) -> None:
+        """Mel bands, which the task of an extractor's own checkpoint says once more."""
+        for key in filter(self.has, row.keys):
+            drop_mels(key, self.value(key), self.shapes.network_sizes().get("n_mels", self.model.n_mels), self.report)
+
+    def _disagree(self, key: str, told: str) -> InputError:
+        return InputError(f"{self.file}: configuration and parameters disagree: {self.official_name(key)} {told}")
+
+    def _fit_sizes(self) -> None:
+        for name, size in self.shapes.network_sizes().items():
+            key = "model.num_mel" if name == "n_mels" else f"model.{name}"
+            if self.value(key) is None or (name == "final_dim" and self.model.final_dim == 0):
+                self.set("the parameters' shapes", f"model.{name}", size)
+            elif self.model[name] != size:
+                raise self._disagree(key, f"is {self.model[name]}, the parameters have {size}")
+        key = "model.conv_feature_layers"
+        if not self.has(key):
             raise InputError(
-                f"{official.path}: configuration and parameters disagree: {key} is {target[name]}, the parameters have "
-                f"{size}"
+                f"{self.file}: its configuration has no {self.official_name(key)}, and strides cannot be read from "
+                "parameters"
             )
-    found = shapes.convolutions()
-    if "conv_feature_layers" not in settings.section:
-        raise InputError(
-            f"{official.path}: its configuration has no {settings.prefix}.conv_feature_layers, and strides cannot be "
-            "read from parameters"
+        found, told = (
+            self.shapes.convolutions(),
+            [layer[:2] for layer in parse_conv_spec(self.model.conv_feature_layers)],
         )
-    layers = parse_conv_spec(target.conv_feature_layers)
-    if found and [layer[:2] for layer in layers] != found:
-        raise InputError(
-            f"{official.path}: configuration and parameters disagree: {settings.prefix}.conv_feature_layers has "
-            f"(dim, kernel) {[layer[:2] for layer in layers]}, the parameters have {found}"
-        )
+        if found and told != found:
+            raise self._disagree(key, f"has (dim, kernel) {told}, the parameters have {found}")
 
 
 def known_network(shapes: Shapes, ours: str, overrides: dict, report: Report) -> Settings | None:
@@ -219,3 +192,8 @@ def known_network(shapes: Shapes, ours: str, overrides: dict, report: Report) ->
             )
             return Settings(name, network | {"extractor_mode": shapes.extractor_mode()} | quantizer, overrides)
     return None
+
+
+def drop_mels(key: str, value: object, size: int, report: Report) -> None:
+    """Report a field for mel bands that was not used: the official code has two, with defaults of their own."""
+    report.drop(key, value, "says it once more" if value == size else f"a default that was not used: they are {size}")

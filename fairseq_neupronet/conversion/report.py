@@ -1,7 +1,7 @@
-"""What a conversion did with every option: mapped, defaulted or dropped."""
+"""Runs the option table over an official configuration, and reports every option: mapped, defaulted or dropped."""
 
-import re
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
@@ -9,50 +9,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fairseq_neupronet.checkpoints.plain import printable
 from fairseq_neupronet.checkpoints.texts import leaves
+from fairseq_neupronet.conversion.option_rows import Row
+from fairseq_neupronet.conversion.option_table import OPTIONS
 from fairseq_neupronet.errors import InputError
-
-_LEFT_OUT = (
-    (
-        r"(generation|eval_lm|interactive|task\.eval_\w+|task\.autoregressive|task\.text_\w+|scoring|bpe|tokenizer)\b",
-        "of text generation and speech recognition",
-    ),
-    (r"model\.w2v_args\.(?!model\.)", "how the extractor was pretrained; its own checkpoint says so too"),
-    (r"model\.(w2v_path|profile_extractor_path|data)$", "paths are not followed; the weights are in the checkpoint"),
-    (r"task\.(data|labels|profiles_path)$", "where the data stood; give the folder as task.data"),
-    (r"model\.no_pretrained_weights$", "the weights are in the checkpoint"),
-    (
-        r"model\.(autoregressive|max_target_positions|no_token_positional\w+|share_decoder\w+|decoder_(?!embed_dim$)\w+)$",
-        "of a text decoder that the network does not have",
-    ),
-    (r"(common|common_eval|distributed_training|job_logging_cfg|bmuf|ema)\b", "of the machine that trained it"),
-    (
-        r"model\.(ddp_backend|checkpoint_activations|offload_activations|min_params_to_wrap|fp16)$",
-        "of the machine that trained it",
-    ),
-    (r"checkpoint\.", "where and how files were kept"),
-    (r"task\.(normalize|min_sample_size)$|model\.normalize$", "changes nothing in the official code"),
-    (r"task\.enable_padding$", "the official collater pads to the longest clip of the batch, whatever it says"),
-    (r"task\.(adresso_pretrain|wave2graph|profile_sort)$", "of the authors' other projects"),
-    (r"task\.(num_batch_buckets|precompute_mask_indices|inferred_w2v_config|tpu)$", "of TPUs"),
-    (r"(optimizer|lr_scheduler|dataset|optimization)\.", "of the machine, or repeats another option"),
-    (r"model\.num_classes$", "not used by the official network; clf_output_dim is"),
-    (r"criterion\.ovr_onehot$", "its figures are always given: auc_micro and brier_micro"),
-    (r"criterion\.sentence_avg$", "the sample size is the number of clips, always"),
-)
-_UNKNOWN = "unknown to this version"
-_SHORT_SECTIONS = (
-    "generation",
-    "eval_lm",
-    "interactive",
-    "distributed_training",
-    "bmuf",
-    "ema",
-    "job_logging_cfg",
-    "common",
-    "common_eval",
-    "model.w2v_args",
-    "task.eval_wer_config",
-)
 
 
 class Report:
@@ -87,25 +46,25 @@ class Report:
         """Something that is no option was left out or chosen."""
         self.dropped[sentence]
 
-    def account(self, official: dict, ours: dict[str, dict]) -> None:
+    def account(self, official: dict, kind: str, ours: dict[str, dict]) -> None:
         """Name everything that was not mapped: official options as dropped, ours as defaulted.
 
         Args:
             official: the whole configuration.
+            kind: of the checkpoint.
             ours: our sections whose options stand for official ones, complete, by name.
         """
-        left_out: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+        counts: dict[tuple[str, str], int] = defaultdict(int)
         for key, value in leaves(official):
             if key in self.read or key.rsplit(".", 1)[-1] == "_name" or value == {}:
                 continue
-            reason = next((text for pattern, text in _LEFT_OUT if re.match(pattern, key)), _UNKNOWN)
-            section = next((name for name in _SHORT_SECTIONS if key.startswith(f"{name}.")), None)
-            if section and reason != _UNKNOWN:
-                left_out[reason][section] += 1
+            reason, pattern = OPTIONS.why_left_out(key, kind)
+            if pattern:
+                counts[reason, pattern] += 1
             else:
                 self.dropped[reason].append(f"{printable(key)}={_shown(value)}")
-        for reason, sections in left_out.items():
-            self.dropped[reason] += [f"{name}.* ({count} options)" for name, count in sections.items()]
+        for (reason, pattern), count in counts.items():
+            self.dropped[reason].append(f"{pattern} ({count} options)")
         for section, values in ours.items():
             for key, value in leaves(values, section):
                 if key not in self.options and not key.endswith("._name"):
@@ -126,39 +85,101 @@ class Report:
         return [line for title, lines in groups.items() for line in (f"{title}:", *(f"  {line}" for line in lines))]
 
 
-class OptionSetter:
-    """Copies official options into one typed section of ours, each with a line in the report.
+class TableRun:
+    """Converts one configuration by the rows of the option table: what a row ``does`` is the name of a method here.
 
     Args:
         file: the official checkpoint, for messages.
-        target: our section, made of its dataclass, which knows every option's type and choices.
-        name: what the section is called, e.g. ``model.transformer``.
+        kind: of the checkpoint.
+        config: the official configuration, or the sections of it that are converted.
+        target: our configuration, whose sections know every option's type and choices.
         report: gets a line for each option.
     """
 
-    def __init__(self, file, target: DictConfig, name: str, report: Report):
-        self.file, self.target, self.name, self.report = file, target, name, report
+    def __init__(self, file: Path, kind: str, config: dict, target: DictConfig, report: Report):
+        self.file, self.kind, self.config, self.target, self.report = file, kind, config, target, report
+
+    def run(self, *sections: str) -> None:
+        """Convert the options of some sections of the table, row by row."""
+        for row in OPTIONS.rows(self.kind, *sections):
+            getattr(self, row.does)(row)
+
+    def has(self, key: str) -> bool:
+        """Whether the official configuration has an option, which the table has to list.
+
+        Raises:
+            KeyError: the table does not list it.
+        """
+        if OPTIONS.find(key, self.kind) is None:
+            raise KeyError(f"{key} has no row in the option table")
+        section, _, option = key.rpartition(".")
+        return isinstance(self.config.get(section), dict) and option in self.config[section]
+
+    def value(self, key: str, default: Any = None) -> Any:
+        """An official option's value; ``default`` where the configuration lacks it. Raises as :meth:`has` does."""
+        section, _, option = key.rpartition(".")
+        return self.config[section][option] if self.has(key) else default
 
     def set(self, official: str, ours: str, value: Any, note: str = "") -> None:
-        """Set one option.
+        """Set one option of ours.
+
+        Args:
+            official: the official option as messages name it, or words where the official code knows none.
+            ours: dotted name of ours.
+            value: what it becomes.
+            note: for the report.
 
         Raises:
             InputError: the value is not of the option's type, or none of its choices.
         """
+        section, _, option = ours.rpartition(".")
         try:
-            self.target[ours] = value
+            self.target[section][option] = value
         except OmegaConfBaseException:
             raise InputError(
-                f"{self.file}: configuration key {printable(official)} is {printable(repr(value), 60)}, which "
-                f"{self.name}.{ours} cannot be; its kind is wrong, or it is none of the known choices"
+                f"{self.file}: configuration key {printable(official)} is {printable(repr(value), 60)}, "
+                f"which {self.our_name(ours)} cannot be; its kind is wrong, or it is none of the known choices"
             ) from None
-        self.report.map(official, f"{self.name}.{ours}", self.target[ours], note)
+        self.report.map(official, self.our_name(ours), self.target[section][option], note)
 
-    def copy(self, section: dict, prefix: str, names: dict[str, str]) -> None:
-        """Set the options that an official section has; ``names`` gives ours by official name."""
-        for official, ours in names.items():
-            if official in section:
-                self.set(f"{prefix}.{official}", ours, section[official])
+    def official_name(self, official: str) -> str:
+        """An official option as messages name it."""
+        return official
+
+    def our_name(self, ours: str) -> str:
+        """An option of ours as messages name it."""
+        return ours
+
+    # ---- what a row does -------------------------------------------------------------------------------------
+
+    def kept(self, row: Row) -> None:
+        """Every option that the checkpoint has is copied."""
+        for key in filter(self.has, row.keys):
+            for ours in row.targets(key):
+                self.set(self.official_name(key), ours, self.value(key))
+
+    def inert(self, row: Row) -> None:
+        """The options are reported, with the row's reason."""
+        for key in filter(self.has, row.keys):
+            self.report.drop(self.official_name(key), self.value(key), row.reason)
+
+    def left_out(self, row: Row) -> None:
+        """The options are reported when all others are converted; see :meth:`Report.account`."""
+
+    def named(self, row: Row) -> None:
+        """A class's name: the kind of checkpoint decides it, and the report leaves it out."""
+
+    def refused(self, row: Row) -> None:
+        """Ours is off.
+
+        Raises:
+            InputError: the official option is on.
+        """
+        for key in row.keys:
+            if self.value(key):
+                raise InputError(f"{self.file}: {key} is set, {row.reason}")
+            for ours in row.targets(key):
+                self.set(key, ours, False)
 
 
 def _shown(value: Any) -> str:

@@ -10,7 +10,7 @@ from fairseq_neupronet.backbones.wav2vec2.conv_spec import parse_conv_spec
 from fairseq_neupronet.backbones.wav2vec2.network import SpectrogramWav2Vec2
 from fairseq_neupronet.checkpoints.texts import leaves
 from fairseq_neupronet.cli import main
-from fairseq_neupronet.conversion.shapes import EFFICIENTNETS
+from fairseq_neupronet.conversion.official import EFFICIENTNETS
 from fairseq_neupronet.models.spectrogram_wav2vec2 import SpectrogramWav2Vec2Config
 
 needs_reference = pytest.mark.skipif(

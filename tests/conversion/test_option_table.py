@@ -22,12 +22,11 @@ from official import REFERENCE
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-import fairseq_neupronet.conversion
 import fairseq_neupronet.tasks  # noqa: F401
 from fairseq_neupronet.checkpoints.texts import leaves
 from fairseq_neupronet.cli import main
-from fairseq_neupronet.conversion import CLASSIFIER, EXTRACTOR, model_config, networks, report, training_config
-from fairseq_neupronet.conversion.option_table import SECTIONS, find_rows, markdown_table
+from fairseq_neupronet.conversion import CLASSIFIER, EXTRACTOR
+from fairseq_neupronet.conversion.option_table import OPTIONS
 from fairseq_neupronet.criterions.neupronet import NeuProNetCriterionConfig
 from fairseq_neupronet.evaluation.metrics import ICBHI_METRICS, METRICS
 from fairseq_neupronet.models.neupronet import NeuProNetConfig
@@ -37,7 +36,7 @@ from fairseq_neupronet.tasks.spectrogram_pretraining import SpectrogramTaskConfi
 
 ROOT = Path(__file__).parents[2]
 KEYS = {CLASSIFIER: official_keys.CLASSIFIER_KEYS, EXTRACTOR: official_keys.EXTRACTOR_KEYS}
-ROWS = [(row, section.kind) for section in SECTIONS for row in section.rows]
+ROWS = [(row, section.kind) for section in OPTIONS for row in section.rows]
 # Options that NEUPRONET.md names and the reference checkpoints do not hold.
 ELSEWHERE = ["model.cnn_arch", "model.num_mels"]
 REGISTRIES = {
@@ -90,7 +89,7 @@ def is_option(name: str, kind: str | None) -> bool:
 def covered(row, kind: str | None) -> list[str]:
     """Official keys that the row stands for: those that it names, and those of the checkpoints."""
     kinds = KEYS if kind is None else (kind,)
-    fitting = {key for each in kinds for key in KEYS[each] if find_rows(key, each) == [row]}
+    fitting = {key for each in kinds for key in KEYS[each] if OPTIONS.find(key, each) is row}
     return sorted(fitting | {key for key in row.keys if "*" not in key})
 
 
@@ -98,15 +97,15 @@ def covered(row, kind: str | None) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", KEYS)
-def test_every_stored_key_has_exactly_one_row(kind):
+def test_every_stored_key_has_a_row(kind):
     assert len(KEYS[kind]) == {CLASSIFIER: 697, EXTRACTOR: 323}[kind]
-    assert {key: rows for key in KEYS[kind] if len(rows := find_rows(key, kind)) != 1} == {}
+    assert [key for key in KEYS[kind] if OPTIONS.find(key, kind) is None] == []
 
 
-def test_every_key_of_the_extractor_within_a_classifier_has_exactly_one_row():
+def test_every_key_of_the_extractor_within_a_classifier_has_a_row():
     keys = [key.removeprefix("model.w2v_args.") for key in KEYS[CLASSIFIER] if key.startswith("model.w2v_args.model.")]
     assert len(keys) > 50
-    assert {key: rows for key in keys if len(rows := find_rows(key, EXTRACTOR)) != 1} == {}
+    assert [key for key in keys if OPTIONS.find(key, EXTRACTOR) is None] == []
 
 
 @pytest.mark.skipif(not REFERENCE.is_dir(), reason="the reference checkpoints are not here (NEUPRONET_REFERENCE)")
@@ -119,48 +118,11 @@ def test_the_keys_are_those_of_the_reference_checkpoints(name, kind):
     assert sorted(key for key, _ in leaves(config)) == sorted(KEYS[kind])
 
 
-def converters_keys() -> dict[str | None, set[str]]:
-    """Every official option that the converter names, by the kind of checkpoint; None: either."""
-    of_classifier = {f"model.{name}" for name in (*model_config._POOLING_FLAGS, *networks.FINETUNING_OVERRIDES)}
-    of_extractor = {f"model.{name}" for name in (*networks._NAMES, *networks._BUILT_IN, *networks._INERT)}
-    named = {f"{section}.{name}" for section, names in training_config._KEPT.items() for name in names.split()}
-    for pattern, _ in report._LEFT_OUT:
-        for section, names in re.findall(r"(task|model|criterion)\\\.(?:\((?=[\w|]+\)\$))?([\w|]+)\)?\$", pattern):
-            named |= {f"{section}.{name}" for name in names.split("|")}
-    for module, found in (("model_config", of_classifier), ("shapes", of_classifier), ("training_config", named)):
-        text = (Path(fairseq_neupronet.conversion.__file__).parent / f"{module}.py").read_text(encoding="utf-8")
-        found |= set(re.findall(r"\b(?:model|task|criterion|checkpoint)\.[a-z]\w+\b(?!\()", text))
-        if module == "model_config":
-            found |= {f"model.{name}" for name in re.findall(r'\bsection(?:\.get\(|\[)"(\w+)"', text)}
-    return {CLASSIFIER: of_classifier | {*model_config._CRASHING, *ELSEWHERE}, EXTRACTOR: of_extractor, None: named}
-
-
-# Names of ours in the converter's sentences.
-OURS = {
-    "task.normal_class",
-    "model.transformer",
-    "model.profile_extractor",
-    "model.n_mels",
-    "model.n_classes",
-    "model.backbone",
-    "model.w2v_args",
-}
-
-
-def test_every_option_that_the_converter_names_has_exactly_one_row():
-    named = converters_keys()
-    assert {f"model.{name}" for name in ("npn_option", "num_classes", "use_attention", "cnn_arch")} <= named[CLASSIFIER]
-    assert {f"task.{name}" for name in ("enable_padding", "profile_sort", "wave2graph")} <= named[None]
-    for kind, keys in named.items():
-        kinds = KEYS if kind is None else (kind,)
-        rows = {key: [len(find_rows(key, each)) for each in kinds] for key in keys - OURS}
-        assert {key: counts for key, counts in rows.items() if max(counts) != 1} == {}
-
-
-def test_no_key_is_named_twice():
-    for kind in KEYS:
-        keys = [key for row, of in ROWS if of in (None, kind) for key in row.keys]
-        assert sorted(key for key in keys if keys.count(key) > 1) == []
+def test_every_row_stands_for_an_option():
+    """A key of the checkpoints, or one of those that other checkpoints of the official code hold."""
+    found = [OPTIONS.find(key, kind) for kind in KEYS for key in [*KEYS[kind], *ELSEWHERE]]
+    rows = [row for section in OPTIONS if section.name != "files" for row in section.rows]
+    assert [row.official for row in rows if row not in found] == []
 
 
 # ---- every name of ours --------------------------------------------------------------------------------------------
@@ -174,7 +136,7 @@ def test_every_name_of_ours_exists(row, kind):
     for name in quoted:
         if name.endswith("*"):
             keys = [key for key in covered(row, kind) if not key.startswith("model.w2v_args.")]
-            assert keys or row.official == "model.w2v_args.*"
+            assert keys or row.official == "model.w2v_args.model.*"
             for key in keys:
                 renamed = name.replace("*", key if name == "*" else key.rpartition(".")[2])
                 assert is_option(renamed, kind), renamed
@@ -193,11 +155,12 @@ def test_every_name_of_ours_exists(row, kind):
     [
         ("model.npn_option", "grouping", ["whole_split", "in_batch"]),
         ("model.use_profile_attention", "pooling", ["profile", "cosine", "dot", "mean"]),
+        ("model.tensor_fusion", "fusion", ["gate", "tensor", "concat"]),
         ("model.clf_hidden_dim", "head", ["mlp"]),
     ],
 )
 def test_values_in_a_note_are_choices(key, ours, values):
-    (row,) = find_rows(key, CLASSIFIER)
+    row = OPTIONS.find(key, CLASSIFIER)
     for value in values:
         assert re.search(rf"\b{value}\b", row.note)
         assert is_option(f"model.{ours}={value}", CLASSIFIER)
@@ -208,20 +171,20 @@ def test_the_checks_of_names_can_fail():
     assert not is_option("model.fusion=concatenate", CLASSIFIER)
     assert not is_option("task._name=audio", CLASSIFIER)
     assert not is_option("model.fusion", EXTRACTOR)
-    assert find_rows("task.no_such_option", CLASSIFIER) == []
+    assert OPTIONS.find("task.no_such_option", CLASSIFIER) is None
 
 
 # ---- where it is shown ---------------------------------------------------------------------------------------------
 
 
 def test_the_readme_holds_the_table():
-    assert f"\n\n{markdown_table()}\n" in (ROOT / "examples" / "official_checkpoints" / "README.md").read_text(
+    assert f"\n\n{OPTIONS.markdown()}\n" in (ROOT / "examples" / "official_checkpoints" / "README.md").read_text(
         encoding="utf-8"
     )
 
 
 def test_nothing_is_unsupported():
-    assert "support" not in markdown_table()
+    assert "support" not in OPTIONS.markdown()
 
 
 @pytest.mark.parametrize("arguments", [["convert", "--options"], ["convert", "--help"]])
