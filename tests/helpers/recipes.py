@@ -7,11 +7,10 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 CONFIGS = tiny.ROOT / "configs"
-PARTS = ("options", "base", "official", "transformer", "cnn", "from_scratch")  # that recipes are made of
 
 
 def recipes(stage: str) -> list[str]:
-    return sorted(path.stem for path in (CONFIGS / stage).glob("*.yaml") if path.stem not in PARTS)
+    return sorted(path.stem for path in (CONFIGS / stage).glob("*.yaml") if path.stem != "options")
 
 
 def content(stage: str, name: str) -> dict:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 from omegaconf import OmegaConf
-from recipes import PARTS, composed, content, recipes
+from recipes import composed, content, recipes
 
 import fairseq_neupronet.tasks  # noqa: F401
 from fairseq_neupronet.criterions.neupronet import NeuProNetCriterionConfig
@@ -75,7 +75,9 @@ def test_what_a_recipe_sets_none_of_its_parts_sets(stage, name):
     while waiting:
         one = content(stage, waiting.pop())
         parts.append(leaves(one))
-        waiting += [part for part in one.get("defaults", []) if part in PARTS and part != "options"]
+        for each in one.get("defaults", []):
+            part = each.get("parts") if isinstance(each, dict) else each
+            waiting += [f"parts/{part}"] if part not in (None, "options", "_self_") else []
     assert len(parts) >= 2
     assert sum(map(len, parts)) == len(set().union(*parts))
 
