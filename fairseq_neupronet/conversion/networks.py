@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from omegaconf import DictConfig, OmegaConf
 
-from fairseq_neupronet.backbones.wav2vec2.conv_spec import parse_conv_spec
+from fairseq_neupronet.backbones.wav2vec2.convolutions import parse_conv_spec
 from fairseq_neupronet.conversion.official import OfficialCheckpoint
 from fairseq_neupronet.conversion.report import OptionSetter, Report
 from fairseq_neupronet.conversion.shapes import Shapes

@@ -2,7 +2,7 @@
 
 import re
 
-from fairseq_neupronet.backbones.wav2vec2.conv_spec import parse_conv_spec
+from fairseq_neupronet.backbones.wav2vec2.convolutions import parse_conv_spec
 from fairseq_neupronet.checkpoints.plain import printable
 from fairseq_neupronet.conversion.official import OfficialCheckpoint
 from fairseq_neupronet.errors import InputError
