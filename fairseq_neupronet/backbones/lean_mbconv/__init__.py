@@ -14,6 +14,6 @@ kept for the backward pass and in which portions the work is done:
   the much larger map.
 """
 
-from fairseq_neupronet.backbones.lean_mbconv.features import extract_features
+from fairseq_neupronet.backbones.lean_mbconv.block import extract_features
 
 __all__ = ["extract_features"]
