@@ -22,7 +22,6 @@ from fairseq_neupronet.backbones.lean_mbconv.expansion import (
     Expansion,
     ExpansionBackward,
     UnexpandedBackward,
-    padded_swish,
 )
 from fairseq_neupronet.backbones.lean_mbconv.layout import (
     Normalization,
@@ -128,21 +127,16 @@ class _InvertedBottleneck(torch.autograd.Function):
         if expand is not None:
             expansion = Expansion.measured(x, expand, expand_norm_weight, expand_norm_bias, modules.expansion_norm)
         ctx.portions = portions(len(x), len(kernel) * size.numel())
-        parts, kept = [], []
+        parts = []
         for portion in ctx.portions:
-            if expansion:
-                normalized = expansion.normalized(portion, size)
-                swish = padded_swish(normalized, pad, in_place=not expansion.is_kept())
-                kept += [normalized] if expansion.is_kept() else []
-            else:
-                swish = pad_image(x[portion], pad)
+            swish = expansion.swish(portion, size, pad) if expansion else pad_image(x[portion], pad)
             parts.append(F.conv2d(swish, kernel, None, modules.convolution.stride, padding, 1, len(kernel)))
         normalize = Normalization.measured(parts, norm_weight, norm_bias, modules.norm)
         weights = ExcitationWeights(*excitation_weights)
         output, excited = excite_project(parts, ctx.portions, normalize, weights)
         ctx.modules, ctx.size, ctx.normalize = modules, size, normalize
         # Where there is an expansion its centred input takes the input's place.
-        ctx.save_for_backward(None if expansion else x, kernel, *excited, *weights, *parts, *kept, *expansion)
+        ctx.save_for_backward(None if expansion else x, kernel, *excited, *weights, *parts, *expansion)
         return output
 
     @staticmethod
@@ -159,8 +153,7 @@ class _InvertedBottleneck(torch.autograd.Function):
         by_norm = by_normalized.finish()
         by_kernel = torch.zeros_like(kernel)
         if x is None:
-            kept, expansion = others[: -len(Expansion._fields)], Expansion(*others[-len(Expansion._fields) :])
-            by_expanded = ExpansionBackward(expansion, kept, ctx.size, needs_x=ctx.needs_input_grad[1])
+            by_expanded = ExpansionBackward(Expansion(*others), ctx.size, needs_x=ctx.needs_input_grad[1])
         else:
             by_expanded = UnexpandedBackward(x)
         convolution = ctx.modules.convolution
