@@ -85,7 +85,7 @@ def is_one_value(image: Tensor) -> bool:
 @contextlib.contextmanager
 def running_statistics(network: nn.Module) -> Iterator[None]:
     """Normalise by the running statistics, and leave them as they are."""
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d) and module.training]
+    norms = [norm for norm in network.modules() if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d) and norm.training]
     for norm in norms:
         norm.training = False
     try:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from omegaconf import OmegaConf
 
-from fairseq_neupronet.backbones.wav2vec2.conv_spec import parse_conv_spec
+from fairseq_neupronet.backbones.wav2vec2.convolutions import parse_conv_spec
 from fairseq_neupronet.conversion.official import EXTRACTOR, OfficialCheckpoint, Shapes
 from fairseq_neupronet.conversion.option_rows import Row
 from fairseq_neupronet.conversion.report import Report, TableRun

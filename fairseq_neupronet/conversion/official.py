@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from fairseq_neupronet.backbones.wav2vec2.conv_spec import parse_conv_spec
+from fairseq_neupronet.backbones.wav2vec2.convolutions import parse_conv_spec
 from fairseq_neupronet.checkpoints.plain import printable, read_plain_checkpoint
 from fairseq_neupronet.checkpoints.texts import check_texts
 from fairseq_neupronet.conversion import CLASSIFIER, EXTRACTOR

@@ -10,7 +10,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from fairseq_neupronet.backbones.wav2vec2.conv_spec import parse_conv_spec
+from fairseq_neupronet.backbones.wav2vec2.convolutions import parse_conv_spec
 from fairseq_neupronet.checkpoints.plain import printable
 from fairseq_neupronet.conversion.official import CLASSIFIER, OfficialCheckpoint, is_number
 from fairseq_neupronet.conversion.report import Report

@@ -11,7 +11,7 @@ from torch import Tensor
 from fairseq_neupronet.backbones.wav2vec2.network import Randomness, SpectrogramWav2Vec2
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.models.fairseq_configs import SpectrogramWav2Vec2Config
-from fairseq_neupronet.networks.precision import autocast
+from fairseq_neupronet.networks.neupronet import autocast
 
 
 @register_model("spectrogram_wav2vec2", dataclass=SpectrogramWav2Vec2Config)

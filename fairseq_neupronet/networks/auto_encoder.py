@@ -6,12 +6,14 @@ The official version crashes for every backbone. What it meant, with its two def
 divergence is a distribution (it was fed unnormalised), and SupCon gets L2-normalised features.
 """
 
+from contextlib import nullcontext
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fairseq_neupronet.backbones.registry import running_statistics
 from fairseq_neupronet.networks.losses import supcon_loss
 
 
@@ -19,25 +21,11 @@ def _widened(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
-class _BatchNorm(nn.BatchNorm1d):
-    """Batch norm that uses its running statistics for a batch of one clip.
-
-    One clip has no variance, and torch refuses it in training. The running statistics stay as they are then.
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        if self.training and len(input) < 2:
-            return F.batch_norm(
-                input, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
-            )
-        return super().forward(input)
-
-
 def _blocks(*widths: int) -> list[nn.Module]:
     return [
         layer
         for in_width, out_width in pairwise(widths)
-        for layer in (nn.Linear(in_width, out_width), _BatchNorm(out_width), nn.ReLU())
+        for layer in (nn.Linear(in_width, out_width), nn.BatchNorm1d(out_width), nn.ReLU())
     ]
 
 
@@ -100,8 +88,10 @@ class AutoEncoderLoss(nn.Module):
 
     def _loss(self, time_average: Tensor, fused: Tensor) -> Tensor:
         n_clips = len(time_average)
-        code = F.normalize(self.encoder(time_average), dim=-1)
-        reconstruction = self.decoder(code)
+        # One clip has no variance, and torch refuses it in training.
+        with running_statistics(self) if n_clips < 2 else nullcontext():
+            code = F.normalize(self.encoder(time_average), dim=-1)
+            reconstruction = self.decoder(code)
         h_code = F.relu(self.align_code(code))
         h_fused = F.relu(self.align_fused(F.normalize(fused, dim=-1)))
 

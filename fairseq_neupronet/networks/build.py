@@ -7,9 +7,9 @@ from fairseq_neupronet.backbones.wav2vec2.backbone import TransformerBackbone
 from fairseq_neupronet.config.model import NO_BACKBONE
 from fairseq_neupronet.networks.auto_encoder import AutoEncoderLoss
 from fairseq_neupronet.networks.fusion import build_fusion, build_head
+from fairseq_neupronet.networks.gathering import ProfileBank
 from fairseq_neupronet.networks.neupronet import NeuProNet
 from fairseq_neupronet.networks.pooling import ProfilePooling
-from fairseq_neupronet.networks.profile_bank import ProfileBank
 
 
 def build_network(config, kind: type[NeuProNet] = NeuProNet) -> NeuProNet:

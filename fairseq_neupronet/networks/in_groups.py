@@ -18,9 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fairseq_neupronet.networks.adaptive_batch_norm import adapted_to_groups, adapted_to_sums, n_sums
-from fairseq_neupronet.networks.neupronet import Classified, NeuProNet
+from fairseq_neupronet.networks.neupronet import Classified, NeuProNet, autocast
 from fairseq_neupronet.networks.pooling import POOLINGS
-from fairseq_neupronet.networks.precision import autocast
 from fairseq_neupronet.profiles.batches import MOST_TOGETHER, BatchMates
 from fairseq_neupronet.profiles.enrolment import Enrolment
 from fairseq_neupronet.profiles.groups import Grouping

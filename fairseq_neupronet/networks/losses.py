@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fairseq_neupronet.backbones.wav2vec2.infonce import infonce_loss
+from fairseq_neupronet.backbones.wav2vec2.contrast import infonce_loss
 from fairseq_neupronet.config.criterion import CriterionOptions
 from fairseq_neupronet.errors import InputError
 

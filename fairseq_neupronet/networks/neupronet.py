@@ -12,10 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from fairseq_neupronet.backbones.wav2vec2.network import Encoded, Randomness
-from fairseq_neupronet.networks.gathering import gather_profiles
+from fairseq_neupronet.networks.gathering import ProfileBank, gather_profiles
 from fairseq_neupronet.networks.pooling import same_profile_mask
-from fairseq_neupronet.networks.precision import autocast
-from fairseq_neupronet.networks.profile_bank import ProfileBank
 from fairseq_neupronet.profiles.profile import Needs
 
 
@@ -253,6 +251,11 @@ class NeuProNet(nn.Module):
             return replace(self.classify(clip, embedding, None, profile), encoded=encoded)
         output = self.classify(clip, pooled, same_profile_mask(profile, codes))
         return replace(output, profile=embedding, encoded=encoded)
+
+
+def autocast(enabled: bool, device: torch.device) -> torch.autocast:
+    """A context in which matrix products and convolutions run in bfloat16, and what needs its digits in float32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
 
 def _run(network: nn.Module, frozen: bool, *inputs: Tensor) -> Tensor:

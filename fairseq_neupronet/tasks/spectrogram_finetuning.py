@@ -13,7 +13,7 @@ from fairseq_neupronet.data.prepared import check_evaluation_options
 from fairseq_neupronet.evaluation.metrics import figure_names
 from fairseq_neupronet.models.fairseq_configs import SpectrogramFinetuningConfig
 from fairseq_neupronet.networks.adaptive_batch_norm import adapted_to_batch, check_batch_norm
-from fairseq_neupronet.networks.profile_bank import embed_split
+from fairseq_neupronet.networks.gathering import embed_split
 from fairseq_neupronet.tasks.spectrogram_pretraining import SpectrogramPretrainingTask, _agree
 from fairseq_neupronet.tasks.subset_evaluation import SubsetEvaluation
 

@@ -92,7 +92,7 @@ def _pooled(device: str):
 
 
 def our_infonce(device: str):
-    from fairseq_neupronet.backbones.wav2vec2.infonce import infonce_logits, infonce_loss
+    from fairseq_neupronet.backbones.wav2vec2.contrast import infonce_logits, infonce_loss
 
     anchors, targets, place, negatives = _contrasted(device)
 
@@ -127,7 +127,7 @@ def gathered_infonce(device: str):
 def _contrasted(device: str):
     import torch
 
-    from fairseq_neupronet.backbones.wav2vec2.negatives import sample_negatives
+    from fairseq_neupronet.backbones.wav2vec2.contrast import sample_negatives
 
     clip, step, candidate, group = _anchors(device)
     anchors = torch.randn(len(clip), _WIDTH, device=device, requires_grad=True)
@@ -157,7 +157,7 @@ def growth_of(build, device: str) -> Run:
 
 
 def our_negatives(device: str):
-    from fairseq_neupronet.backbones.wav2vec2.negatives import sample_negatives
+    from fairseq_neupronet.backbones.wav2vec2.contrast import sample_negatives
 
     return partial(sample_negatives, *_anchors(device), _N_WITHIN, _N_ACROSS)
 

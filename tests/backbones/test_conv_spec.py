@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from fairseq_neupronet.backbones.wav2vec2.conv_spec import output_lengths, parse_conv_spec
+from fairseq_neupronet.backbones.wav2vec2.convolutions import output_lengths, parse_conv_spec
 from fairseq_neupronet.errors import InputError
 
 

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from fairseq_neupronet.backbones.wav2vec2 import infonce
-from fairseq_neupronet.backbones.wav2vec2.infonce import infonce_logits, infonce_loss
-from fairseq_neupronet.backbones.wav2vec2.negatives import Negatives, sample_negatives
+from fairseq_neupronet.backbones.wav2vec2 import contrast
+from fairseq_neupronet.backbones.wav2vec2.contrast import Negatives, infonce_logits, infonce_loss, sample_negatives
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -42,7 +41,7 @@ def random_case(seed: int, quantized: bool):
 @pytest.mark.parametrize("quantized", [False, True])
 @pytest.mark.parametrize("max_product", [2**25, 100])
 def test_equals_loop(quantized, max_product, monkeypatch):
-    monkeypatch.setattr(infonce, "_MAX_PRODUCT", max_product)
+    monkeypatch.setattr(contrast, "_MAX_PRODUCT", max_product)
     for seed in range(4):
         anchors, targets, positive, negatives = random_case(seed, quantized)
         loss = infonce_loss(infonce_logits(anchors, targets, positive, negatives, 0.1))

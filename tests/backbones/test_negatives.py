@@ -7,7 +7,7 @@ negatives from one side of their profile; own-clip and cross-clip negatives fell
 import pytest
 import torch
 
-from fairseq_neupronet.backbones.wav2vec2.negatives import sample_negatives
+from fairseq_neupronet.backbones.wav2vec2.contrast import sample_negatives
 
 N_CLIPS, N_STEPS, N_WITHIN, N_ACROSS = 10, 14, 6, 12
 

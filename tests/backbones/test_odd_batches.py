@@ -4,7 +4,7 @@ import pytest
 import tiny
 import torch
 
-from fairseq_neupronet.backbones.wav2vec2.quantizer import CodebookQuantizer
+from fairseq_neupronet.backbones.wav2vec2.contrast import CodebookQuantizer
 
 
 @pytest.fixture(scope="module")

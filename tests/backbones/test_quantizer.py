@@ -4,7 +4,7 @@ import pytest
 import torch
 from fairseq.modules import GumbelVectorQuantizer
 
-from fairseq_neupronet.backbones.wav2vec2.quantizer import CodebookQuantizer
+from fairseq_neupronet.backbones.wav2vec2.contrast import CodebookQuantizer
 
 
 @pytest.mark.parametrize("training", [True, False])

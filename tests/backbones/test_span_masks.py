@@ -9,7 +9,7 @@ import torch
 from fairseq.data import data_utils
 from masks import runs
 
-from fairseq_neupronet.backbones.wav2vec2.span_masks import SELECTIONS, channel_mask, span_mask
+from fairseq_neupronet.backbones.wav2vec2.span_masks import SELECTIONS, span_mask
 from fairseq_neupronet.errors import InputError
 
 
@@ -171,9 +171,9 @@ def test_no_clips():
     assert span_mask([], 7, 0.5, 3, 2, np.random.default_rng(0)).shape == (0, 7)
 
 
-def test_channel_mask():
+def test_masks_over_channels():
     rng = np.random.default_rng(5)
-    mask = channel_mask(2000, 64, 0.25, 8, rng)
+    mask = span_mask(np.full(2000, 64), 64, 0.25, 8, 0, rng)
     assert mask.shape == (2000, 64)
     assert {length % 8 == 0 or length > 8 for row in mask for _, length in runs(row)} == {True}
     # int(.25 · 64 / 8 + u) is 2 spans, the second of which overlaps the first by the given mean.
@@ -181,7 +181,7 @@ def test_channel_mask():
     distance = np.abs(starts[:, None] - starts[None, :])[~np.eye(56, dtype=bool)]
     expected = 16 - np.maximum(8 - distance, 0).mean()
     assert abs(mask.sum(1).mean() - expected) <= 4 * mask.sum(1).std() / np.sqrt(2000)
-    assert not channel_mask(4, 64, 0, 8, rng).any()
+    assert not span_mask(np.full(4, 64), 64, 0, 8, 0, rng).any()
 
 
 @pytest.mark.parametrize(

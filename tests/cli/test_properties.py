@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from fairseq_neupronet.audio.recipe import FeatureRecipe
-from fairseq_neupronet.backbones.wav2vec2.conv_spec import parse_conv_spec
+from fairseq_neupronet.backbones.wav2vec2.convolutions import parse_conv_spec
 from fairseq_neupronet.benchmark.config import read_config
 from fairseq_neupronet.checkpoints.texts import parse_betas
 from fairseq_neupronet.data.manifest import Manifest, read_classes, read_labels, read_manifest

@@ -6,7 +6,7 @@ import torch
 from conversions import converted, loaded, refused
 from official import REFERENCE, extractor, neupronet
 
-from fairseq_neupronet.backbones.wav2vec2.conv_spec import parse_conv_spec
+from fairseq_neupronet.backbones.wav2vec2.convolutions import parse_conv_spec
 from fairseq_neupronet.backbones.wav2vec2.network import SpectrogramWav2Vec2
 from fairseq_neupronet.checkpoints.texts import leaves
 from fairseq_neupronet.cli import main

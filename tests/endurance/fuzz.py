@@ -21,7 +21,7 @@ import atheris
 
 with atheris.instrument_imports(include=["fairseq_neupronet"]):
     from fairseq_neupronet import arrays
-    from fairseq_neupronet.backbones.wav2vec2 import conv_spec
+    from fairseq_neupronet.backbones.wav2vec2.convolutions import parse_conv_spec
     from fairseq_neupronet.data import labels, manifest, packed, text_spans  # noqa: F401
     from fairseq_neupronet.errors import InputError
 
@@ -60,7 +60,7 @@ class Fuzzer:
         assert len(set(classes)) == len(classes) > 0
 
     def convolutions(self, data: bytes) -> None:
-        layers = conv_spec.parse_conv_spec(data.decode("utf-8", "replace"))
+        layers = parse_conv_spec(data.decode("utf-8", "replace"))
         assert all(len(layer) == 4 and min(layer) > 0 for layer in layers)
 
     def npy(self, data: bytes) -> None:

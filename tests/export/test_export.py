@@ -15,7 +15,7 @@ from fairseq_neupronet.audio.features import extract_features
 from fairseq_neupronet.audio.recipe import FeatureRecipe
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.export import export as exporting
-from fairseq_neupronet.export.features import GraphFeatures
+from fairseq_neupronet.export.graph import GraphFeatures
 
 needs_export = pytest.mark.skipif(not exporting.can_export(), reason="torch before 2.9")
 CNN = {"model": spoken.EFFICIENTNET}
@@ -179,7 +179,7 @@ def test_a_model_of_bfloat16_is_written_in_float32(sounds, tmp_path):
 @needs_export
 def test_a_graph_that_differs_is_not_written(sounds, tmp_path, monkeypatch):
     model = trained(tmp_path, sounds, **SMALL_CNN)
-    monkeypatch.setattr("fairseq_neupronet.export.features.filter_bank", lambda *sizes: 1.01 * torch.rand(201, 8))
+    monkeypatch.setattr("fairseq_neupronet.export.graph.filter_bank", lambda *sizes: 1.01 * torch.rand(201, 8))
     with pytest.raises(InputError, match="differs from the model"):
         exporting.export(model, tmp_path / "model.pt2", "pt2", True)
     assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]

@@ -8,8 +8,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from fairseq_neupronet.backbones.wav2vec2.infonce import infonce_loss
-from fairseq_neupronet.backbones.wav2vec2.negatives import Negatives
+from fairseq_neupronet.backbones.wav2vec2.contrast import Negatives, infonce_loss
 from fairseq_neupronet.backbones.wav2vec2.network import Randomness
 from fairseq_neupronet.models.neupronet import NeuProNetConfig, NeuProNetModel
 from fairseq_neupronet.models.spectrogram_wav2vec2 import SpectrogramWav2Vec2Config, SpectrogramWav2Vec2Model

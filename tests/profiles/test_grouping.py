@@ -8,7 +8,7 @@ import two_workers
 from torch import nn
 
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.networks.profile_bank import ProfileBank, embed_split
+from fairseq_neupronet.networks.gathering import ProfileBank, embed_split
 
 # What is left is repeatable: an unmasked extractor without dropout.
 STILL = {

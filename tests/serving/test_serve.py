@@ -17,7 +17,7 @@ import tiny
 import fairseq_neupronet
 from fairseq_neupronet.cli import main
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.serving.guard import Guard
+from fairseq_neupronet.serving.server import Guard
 from fairseq_neupronet.serving.session import MEGABYTE, Limits, Session
 
 

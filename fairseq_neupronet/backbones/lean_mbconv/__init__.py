@@ -4,9 +4,8 @@ The modules and parameters are efficientnet_pytorch's own, and so are the number
 kept for the backward pass and in which portions the work is done:
 
 - The statistics of the batch norm after the 1 × 1 expansion follow from the covariance of the expansion's input, which
-  is six times narrower. Known beforehand they go into its weights, and the large maps of the first blocks are never
-  kept: each pass computes a few clips' part, uses it and drops it. Backward the same sums give the batch norm's
-  gradient.
+  is six times narrower. Known beforehand they go into its weights, and the large map is never kept: each pass computes
+  a few clips' part, uses it and drops it. Backward the same sums give the batch norm's gradient.
 - Of a map, a batch norm and the swish after it only the map is kept, and the rest is computed again (the idea of Rota
   Bulò et al., CVPR 2018).
 - All that lies between two batch statistics is done for a few clips at a time, which stay in the processor's cache.
@@ -14,6 +13,6 @@ kept for the backward pass and in which portions the work is done:
   the much larger map.
 """
 
-from fairseq_neupronet.backbones.lean_mbconv.features import extract_features
+from fairseq_neupronet.backbones.lean_mbconv.block import extract_features
 
 __all__ = ["extract_features"]

@@ -1,6 +1,8 @@
-"""An inverted bottleneck (Sandler et al., CVPR 2018) with squeeze-and-excitation, as one step of autograd.
+"""EfficientNet's features in training mode, each of its blocks up to the projection being one step of autograd.
 
-Padding and gradients of its depthwise convolution stand here too.
+A block is an inverted bottleneck (Sandler et al., CVPR 2018) with squeeze-and-excitation.
+
+Letters: B clips, I channels of a block's input, C channels after its expansion, Z after its projection, H × W cells.
 """
 
 from typing import NamedTuple
@@ -20,9 +22,14 @@ from fairseq_neupronet.backbones.lean_mbconv.expansion import (
     Expansion,
     ExpansionBackward,
     UnexpandedBackward,
-    padded_swish,
 )
-from fairseq_neupronet.backbones.lean_mbconv.layout import Normalization, NormalizationBackward, pad_image, portions
+from fairseq_neupronet.backbones.lean_mbconv.layout import (
+    Normalization,
+    NormalizationBackward,
+    image,
+    pad_image,
+    portions,
+)
 
 # The gradient of a kernel of more columns costs oneDNN ten times as much (torch 2.14, AVX2).
 _COLUMNS = 3
@@ -120,21 +127,16 @@ class _InvertedBottleneck(torch.autograd.Function):
         if expand is not None:
             expansion = Expansion.measured(x, expand, expand_norm_weight, expand_norm_bias, modules.expansion_norm)
         ctx.portions = portions(len(x), len(kernel) * size.numel())
-        parts, kept = [], []
+        parts = []
         for portion in ctx.portions:
-            if expansion:
-                normalized = expansion.normalized(portion, size)
-                swish = padded_swish(normalized, pad, in_place=not expansion.is_kept())
-                kept += [normalized] if expansion.is_kept() else []
-            else:
-                swish = pad_image(x[portion], pad)
+            swish = expansion.swish(portion, size, pad) if expansion else pad_image(x[portion], pad)
             parts.append(F.conv2d(swish, kernel, None, modules.convolution.stride, padding, 1, len(kernel)))
         normalize = Normalization.measured(parts, norm_weight, norm_bias, modules.norm)
         weights = ExcitationWeights(*excitation_weights)
         output, excited = excite_project(parts, ctx.portions, normalize, weights)
         ctx.modules, ctx.size, ctx.normalize = modules, size, normalize
         # Where there is an expansion its centred input takes the input's place.
-        ctx.save_for_backward(None if expansion else x, kernel, *excited, *weights, *parts, *kept, *expansion)
+        ctx.save_for_backward(None if expansion else x, kernel, *excited, *weights, *parts, *expansion)
         return output
 
     @staticmethod
@@ -151,8 +153,7 @@ class _InvertedBottleneck(torch.autograd.Function):
         by_norm = by_normalized.finish()
         by_kernel = torch.zeros_like(kernel)
         if x is None:
-            kept, expansion = others[: -len(Expansion._fields)], Expansion(*others[-len(Expansion._fields) :])
-            by_expanded = ExpansionBackward(expansion, kept, ctx.size, needs_x=ctx.needs_input_grad[1])
+            by_expanded = ExpansionBackward(Expansion(*others), ctx.size, needs_x=ctx.needs_input_grad[1])
         else:
             by_expanded = UnexpandedBackward(x)
         convolution = ctx.modules.convolution
@@ -165,3 +166,36 @@ class _InvertedBottleneck(torch.autograd.Function):
             by_kernel += some
             by_expanded.add(portion, by_swish[inside])
         return None, *by_expanded.finish(), by_kernel, *by_norm, *by_weights
+
+
+def extract_features(effnet: nn.Module, x: Tensor) -> Tensor:
+    """What ``effnet.extract_features`` computes in training mode: (B, 1, H, W) → (B, C, H', W')."""
+    x, expansion = _patches(x, effnet._conv_stem), ExpansionLayers(effnet._conv_stem.weight.flatten(1), effnet._bn0)
+    for number, block in enumerate(effnet._blocks):
+        drop_rate = (effnet._global_params.drop_connect_rate or 0.0) * number / len(effnet._blocks)
+        if hasattr(block, "_expand_conv"):
+            expansion = ExpansionLayers(block._expand_conv.weight.flatten(1), block._bn0)
+        inputs, x = x, block._bn2(inverted_bottleneck(x, block, expansion))
+        expansion = None
+        if x.shape == inputs.shape:
+            x = _connect(inputs, x, drop_rate)
+    return F.silu(effnet._bn1(effnet._conv_head(x)))
+
+
+def _patches(x: Tensor, convolution: nn.Conv2d) -> Tensor:
+    """What the convolution hears for each of its outputs, as channels: its weights then are those of a 1 × 1 one."""
+    pad, padding = padding_of(convolution)
+    x = F.pad(x, pad)
+    shape = zip(x.shape[2:], padding, convolution.kernel_size, convolution.stride, strict=True)
+    size = [(length + 2 * around - kernel) // stride + 1 for length, around, kernel, stride in shape]
+    columns = F.unfold(x, convolution.kernel_size, 1, padding, convolution.stride)
+    return image(columns.transpose(1, 2).contiguous(), size)
+
+
+def _connect(inputs: Tensor, x: Tensor, drop_rate: float) -> Tensor:
+    """The skip connection, with the residual left out for some clips (stochastic depth)."""
+    if not drop_rate:
+        return inputs + x
+    keep = 1 - drop_rate
+    kept = torch.floor(keep + torch.rand(len(x), 1, 1, 1, dtype=x.dtype, device=x.device))
+    return torch.addcmul(inputs, x, kept / keep)

@@ -19,8 +19,6 @@ from fairseq_neupronet.backbones.lean_mbconv.layout import (
     update_running,
 )
 
-_WIDE = 64  # input channels from which it costs more to compute a map again than to read it
-
 
 class Expansion(NamedTuple):
     """What the map can be computed from, portion by portion; all of it tensors.
@@ -64,18 +62,14 @@ class Expansion(NamedTuple):
         """The normalised map of some clips before the swish, (clips, H, W, C)."""
         return (self.centred[portion].flatten(0, 1) @ self.folded.T).unflatten(0, (-1, *size))
 
-    def is_kept(self) -> bool:
-        """Whether the normalised map is worth its memory. Maps of wide inputs have few cells."""
-        return self.weight.shape[1] > _WIDE
-
-
-def padded_swish(normalized: Tensor, pad: tuple[int, int, int, int], in_place: bool) -> Tensor:
-    """(clips, H, W, C) → (clips, C, H', W'), padded; ``in_place`` allows to overwrite the input."""
-    if not any(pad):
-        return F.silu(normalized, inplace=in_place).permute(0, 3, 1, 2)
-    padded = Padded(normalized, normalized.shape, pad)
-    torch.ops.aten.silu.out(normalized, out=padded.inside)
-    return padded.image
+    def swish(self, portion: slice, size: tuple[int, int], pad: tuple[int, int, int, int]) -> Tensor:
+        """The map of some clips, (clips, C, H', W'), padded."""
+        normalized = self.normalized(portion, size)
+        if not any(pad):
+            return F.silu(normalized, inplace=True).permute(0, 3, 1, 2)
+        padded = Padded(normalized, normalized.shape, pad)
+        torch.ops.aten.silu.out(normalized, out=padded.inside)
+        return padded.image
 
 
 class ExpansionBackward:
@@ -83,13 +77,12 @@ class ExpansionBackward:
 
     Args:
         expansion: of the forward pass.
-        kept: its normalised maps by portion, (clips, H, W, C); empty where they are to be computed again.
         size: (H, W).
         needs_x: whether the input's gradient is wanted.
     """
 
-    def __init__(self, expansion: Expansion, kept: list[Tensor], size: tuple[int, int], needs_x: bool):
-        self._expansion, self._size, self._kept = expansion, size, iter(kept)
+    def __init__(self, expansion: Expansion, size: tuple[int, int], needs_x: bool):
+        self._expansion, self._size = expansion, size
         centred = expansion.centred
         self._by_x = centred.new_empty(*centred.shape[:2], centred.shape[2] - 1) if needs_x else None
         self._folded = expansion.folded[:, :-1].contiguous()
@@ -97,10 +90,8 @@ class ExpansionBackward:
         self._slope = None
 
     def swish(self, portion: slice, pad: tuple[int, int, int, int]) -> Tensor:
-        """The map of the next portion, (clips, C, H', W'), padded; the next :meth:`add` is of the same portion."""
-        normalized = next(self._kept, None)
-        if normalized is None:
-            normalized = self._expansion.normalized(portion, self._size)
+        """The map of a portion, (clips, C, H', W'), padded; the next :meth:`add` is of the same portion."""
+        normalized = self._expansion.normalized(portion, self._size)
         padded = Padded(normalized, normalized.shape, pad)
         _, self._slope = swish_and_slope(normalized, padded.inside)
         return padded.image

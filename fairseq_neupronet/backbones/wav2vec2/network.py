@@ -12,12 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fairseq_neupronet.backbones.wav2vec2.conv_spec import output_lengths, parse_conv_spec
-from fairseq_neupronet.backbones.wav2vec2.convolutions import CausalConvolutions
+from fairseq_neupronet.backbones.wav2vec2.contrast import CodebookQuantizer, Negatives, infonce_logits, sample_negatives
+from fairseq_neupronet.backbones.wav2vec2.convolutions import CausalConvolutions, output_lengths, parse_conv_spec
 from fairseq_neupronet.backbones.wav2vec2.encoder import TransformerEncoder
-from fairseq_neupronet.backbones.wav2vec2.infonce import infonce_logits
-from fairseq_neupronet.backbones.wav2vec2.negatives import Negatives, sample_negatives
-from fairseq_neupronet.backbones.wav2vec2.quantizer import CodebookQuantizer
 from fairseq_neupronet.backbones.wav2vec2.span_masks import draw_masks
 from fairseq_neupronet.errors import InputError
 

@@ -152,15 +152,6 @@ def _thinned(
     return mask & (keys.argsort(axis=1).argsort(axis=1) < kept[:, None])
 
 
-def channel_mask(batch: int, channels: int, prob: float, length: int, rng: np.random.Generator, **shape) -> np.ndarray:
-    """Draw span masks over channels, for each clip its own; ``shape``: further arguments of :func:`span_mask`.
-
-    Returns:
-        (B, C) bool, True where masked.
-    """
-    return span_mask(np.full(batch, channels), channels, prob, length, 0, rng, **shape)
-
-
 def draw_masks(
     config, steps: np.ndarray, n_steps: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray | None]:
@@ -176,32 +167,36 @@ def draw_masks(
         Span mask (B, T) bool, and channel mask (B, C) bool or None where channels are not masked.
     """
     # Without a probability there are no spans, not the least number of them.
-    spans = span_mask(
-        steps,
-        n_steps,
-        config.mask_prob,
-        config.mask_length,
-        min_masks=2 if config.mask_prob else 0,
-        rng=rng,
-        selection=str(config.mask_selection),
-        mask_other=config.mask_other,
-        no_overlap=config.no_mask_overlap,
-        min_space=config.mask_min_space,
-        dropout=config.mask_dropout,
-        equal_counts=config.require_same_masks,
-    )
+    least = 2 if config.mask_prob else 0
+    spans = _drawn(config, "mask", steps, n_steps, rng, min_masks=least, dropout=config.mask_dropout)
     channels = None
     if config.mask_channel_prob > 0:
-        channels = channel_mask(
-            len(steps),
-            config.encoder_embed_dim,
-            config.mask_channel_prob,
-            config.mask_channel_length,
-            rng=rng,
-            selection=str(config.mask_channel_selection),
-            mask_other=config.mask_channel_other,
-            no_overlap=config.no_mask_channel_overlap,
-            min_space=config.mask_channel_min_space,
-            equal_counts=config.require_same_masks,
-        )
+        width = config.encoder_embed_dim
+        channels = _drawn(config, "mask_channel", np.full(len(steps), width), width, rng)
     return spans, channels
+
+
+def _drawn(
+    config,
+    kind: str,
+    lengths: np.ndarray,
+    n_columns: int,
+    rng: np.random.Generator,
+    min_masks: int = 0,
+    dropout: float = 0.0,
+) -> np.ndarray:
+    """:func:`span_mask` by the options that bear a name, ``mask`` or ``mask_channel``."""
+    return span_mask(
+        lengths,
+        n_columns,
+        getattr(config, f"{kind}_prob"),
+        getattr(config, f"{kind}_length"),
+        min_masks,
+        rng,
+        selection=str(getattr(config, f"{kind}_selection")),
+        mask_other=getattr(config, f"{kind}_other"),
+        no_overlap=getattr(config, f"no_{kind}_overlap"),
+        min_space=getattr(config, f"{kind}_min_space"),
+        dropout=dropout,
+        equal_counts=config.require_same_masks,
+    )
