@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from fairseq_neupronet.cli import benchmark, convert, embed, enrol, evaluate, export, predict, prepare, serve
+from fairseq_neupronet.cli import benchmark, convert, embed, enrol, evaluate, predict, prepare, serve
 from fairseq_neupronet.errors import InputError
 
 _GROUPS = {
@@ -15,8 +15,8 @@ _GROUPS = {
         enrol.add_parser,
         embed.add_embed,
         embed.add_show,
-        serve.add_parser,
-        export.add_parser,
+        serve.add_serve,
+        serve.add_export,
     ),
 }
 # Of fairseq's own commands, what a user of ours needs first.

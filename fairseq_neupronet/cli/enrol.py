@@ -28,7 +28,7 @@ def add_parser(subparsers) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     from fairseq_neupronet.inference.clips import find_audio, read_profiles
-    from fairseq_neupronet.profiles.bank import Bank
+    from fairseq_neupronet.profiles.profile import Bank
 
     jobs = [arguments.profile is not None, arguments.profiles is not None, bool(arguments.forget), arguments.list]
     if sum(jobs) != 1:

@@ -11,9 +11,8 @@ from fairseq_neupronet.data.clip_files import ClipNames
 from fairseq_neupronet.evaluation.controls import CONTROLS
 from fairseq_neupronet.evaluation.ensemble import EnsembleSession
 from fairseq_neupronet.evaluation.metrics import classification_metrics
-from fairseq_neupronet.evaluation.outputs import Evaluation
+from fairseq_neupronet.evaluation.outputs import Evaluation, write_results
 from fairseq_neupronet.evaluation.plan import RESULTS, Plan
-from fairseq_neupronet.evaluation.results import write_results
 from fairseq_neupronet.evaluation.session import Session
 from fairseq_neupronet.files import atomic_file
 from fairseq_neupronet.profiles.protocols import Protocol

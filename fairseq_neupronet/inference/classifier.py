@@ -12,8 +12,7 @@ from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.inference.clips import Sound, name_of
 from fairseq_neupronet.inference.results import Prediction, Unreadable
 from fairseq_neupronet.networks.in_groups import BATCH
-from fairseq_neupronet.profiles.bank import Bank
-from fairseq_neupronet.profiles.profile import Profile
+from fairseq_neupronet.profiles.profile import Bank, Profile
 
 Profiles = str | Sequence[str | None] | None
 

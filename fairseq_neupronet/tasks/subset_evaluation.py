@@ -8,8 +8,7 @@ import torch
 from fairseq.logging import metrics
 
 from fairseq_neupronet.evaluation.metrics import metric_names
-from fairseq_neupronet.evaluation.outputs import ClipOutputs, Evaluation, evaluate
-from fairseq_neupronet.evaluation.results import write_results
+from fairseq_neupronet.evaluation.outputs import ClipOutputs, Evaluation, evaluate, write_results
 from fairseq_neupronet.trainer.processes import is_master
 
 logger = logging.getLogger(__name__)

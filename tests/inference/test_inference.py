@@ -13,7 +13,7 @@ import torch
 
 import fairseq_neupronet
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.profiles.bank import Bank
+from fairseq_neupronet.profiles.profile import Bank
 
 NORMALIZED = {"profile_normalize": True, "profile_normalize_prior": 7.0}
 MODELS = {
