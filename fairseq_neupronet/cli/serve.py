@@ -60,8 +60,8 @@ def _export(arguments: argparse.Namespace) -> None:
 
 _SERVE = """\
 Open a page on this machine: drop or record a clip, see its spectrogram and class probabilities, enrol profiles, and see
-what they change. Nothing leaves the machine; uploads are removed once they are classified. Ctrl-C ends it. Needs gradio: pip
-install 'fairseq-neupronet[serve]'.
+what they change. Nothing leaves the machine; uploads are removed once they are classified. Ctrl-C ends it. Needs
+gradio: pip install 'fairseq-neupronet[serve]'.
 """
 
 

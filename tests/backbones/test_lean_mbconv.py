@@ -7,7 +7,7 @@ import torch
 from efficientnet_pytorch import EfficientNet
 
 from fairseq_neupronet.backbones import lean_mbconv
-from fairseq_neupronet.backbones.efficientnet import EfficientNetBackbone
+from fairseq_neupronet.backbones.image_networks import EfficientNetBackbone
 from fairseq_neupronet.backbones.lean_mbconv import layout
 
 

@@ -402,7 +402,7 @@ def test_names_of_a_wrapper_for_several_processes(tmp_path):
 
 
 def test_the_table_of_efficientnets_is_that_of_the_library():
-    from fairseq_neupronet.backbones.efficientnet import EfficientNetBackbone
+    from fairseq_neupronet.backbones.image_networks import EfficientNetBackbone
 
     for (blocks, channels), variant in list(EFFICIENTNETS.items())[:3]:
         network = EfficientNetBackbone(f"efficientnet-{variant}", 8, None).effnet

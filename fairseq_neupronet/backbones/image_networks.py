@@ -1,4 +1,4 @@
-"""EfficientNet-B0…B7 (Tan and Le, ICML 2019) on spectrograms, by efficientnet_pytorch."""
+"""EfficientNet and ResNet, networks made for images, on spectrograms."""
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,8 @@ _LEAST_SIZE = 32  # every variant halves both axes five times
 
 class EfficientNetBackbone(Backbone):
     """EfficientNet features, mean over frequency, 1×1 convolution to D, sigmoid, mean over time.
+
+    EfficientNet-B0 … B7 (Tan and Le, ICML 2019), by efficientnet_pytorch.
 
     Under 32 bands or frames the input is padded with zeros to so many. In training, a batch of one clip that is no
     larger passes through batch norm by the running statistics, and leaves them as they are.
@@ -62,5 +64,49 @@ class EfficientNetBackbone(Backbone):
 
 
 @register_backbone(*(f"efficientnet-b{size}" for size in range(8)))
-def build(n_mels: int, embed_dim: int, config) -> EfficientNetBackbone:
+def build_efficientnet(n_mels: int, embed_dim: int, config) -> EfficientNetBackbone:
     return EfficientNetBackbone(config.backbone, embed_dim, config.batch_norm_momentum)
+
+
+_RESNETS = ("resnet18", "resnet34", "resnet50")
+
+
+class ResNetBackbone(Backbone):
+    """ResNet on the spectrogram repeated to three channels, then two dropout-linear-ReLU layers to D.
+
+    ResNet-18, -34 and -50 (He et al., CVPR 2016), by torchvision.
+
+    The image is (3, M, F), mels as rows: of all backbones NEUPRONET.md section 3 transposes EfficientNet's input alone.
+    Parameters cannot tell, since kernels are square and the features are averaged over both axes. In training, a batch
+    of one clip of at most 32 bands and frames passes through batch norm by the running statistics, and leaves them.
+    """
+
+    def __init__(self, variant: str, embed_dim: int):
+        from torchvision import models  # two seconds that other backbones need not wait for
+
+        super().__init__()
+        self.resnet = getattr(models, variant)(weights=None)
+        self.resnet.fc = nn.Sequential(
+            nn.Dropout(0.2),
+            nn.Linear(self.resnet.fc.in_features, embed_dim),
+            nn.ReLU(),
+            nn.Dropout(0.2),
+            nn.Linear(embed_dim, embed_dim),
+            nn.ReLU(),
+        )
+
+    def forward(self, source: Tensor, padding_mask: Tensor) -> Tensor:
+        image = source.unsqueeze(1).expand(-1, 3, -1, -1)
+        if self.training and is_one_value(image):
+            with running_statistics(self.resnet):
+                return self.resnet(image)
+        return self.resnet(image)
+
+    def adapt_weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """From a state dict of torchvision, whose three input channels see the same spectrogram."""
+        return {f"resnet.{name}": value for name, value in state.items()}
+
+
+@register_backbone(*_RESNETS)
+def build_resnet(n_mels: int, embed_dim: int, config) -> ResNetBackbone:
+    return ResNetBackbone(config.backbone, embed_dim)
