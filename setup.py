@@ -44,6 +44,7 @@ setup(
     install_requires=[
         "efficientnet_pytorch>=0.7.1",
         "filelock>=4.2",
+        "lazy_loader>=0.4",
         "numpy>=1.24",
         "pyyaml>=6.0",
         "soundfile>=0.12.1",

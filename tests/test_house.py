@@ -1,6 +1,7 @@
 """Which room may import which, and that what needs no fairseq is imported without it."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +60,37 @@ def test_a_room_imports_what_the_table_allows(room):
         for path in (PACKAGE / room).rglob("*.py")
         if (beyond := imports(path) - allowed)
     } == {}
+
+
+def modules_imported(path: Path) -> set[str]:
+    """Dotted names of the package's modules that a module imports from other rooms, without the package's own name."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+    names = {name.removeprefix(f"{PACKAGE.name}.") for name in found if name.startswith(f"{PACKAGE.name}.")}
+    is_module = {name for name in names if PACKAGE.joinpath(*name.split(".")).with_suffix(".py").exists()}
+    return {name for name in is_module if name.split(".")[0] != path.relative_to(PACKAGE).parts[0]}
+
+
+# What fairseq registers, and what only commands enter, one module each.
+WITHOUT_DOOR = {"models", "criterions", "tasks", "preparation", "conversion"}
+
+
+def test_other_rooms_enter_only_what_a_room_offers():
+    entered = {name for path in PACKAGE.rglob("*.py") for name in modules_imported(path)}
+    entered = {name for name in entered if "." in name and name.split(".")[0] not in WITHOUT_DOOR}
+    assert len(entered) > 40
+    for name in sorted(entered):
+        *room, module = name.split(".")
+        assert module in importlib.import_module(".".join([PACKAGE.name, *room])).__all__, name
+    rooms = [path.parent for path in PACKAGE.rglob("__init__.py") if "lazy_loader" in path.read_text(encoding="utf-8")]
+    for room in rooms:
+        door = importlib.import_module(".".join(room.relative_to(PACKAGE.parent).parts))
+        for name in door.__all__:
+            assert getattr(door, name) is not None
 
 
 def test_every_room_stands_in_the_table_and_nothing_imports_the_command_line():

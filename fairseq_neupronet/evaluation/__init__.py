@@ -1,1 +1,7 @@
 """Metrics and evaluation protocols in plain numpy; nothing here imports fairseq."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__, submodules=("evaluate", "metrics", "outputs", "plan", "session")
+)
