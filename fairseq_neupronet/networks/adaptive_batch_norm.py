@@ -5,7 +5,7 @@ is trained for it (AdaBN: Li et al., "Revisiting batch normalization for practic
 few clips is weighed against the running statistics as in Schneider et al., "Improving robustness against common
 corruptions by covariate shift adaptation", NeurIPS 2020, section 2.
 
-Letters: B clips, C channels of a batch norm, S = 2 · (channels of all of them), G groups.
+Letters: B clips, C channels of a batch norm, S = 2 · (channels of all of them), P groups or parts of groups.
 """
 
 import contextlib
@@ -47,7 +47,7 @@ def n_sums(network: nn.Module) -> int:
 
 
 @contextlib.contextmanager
-def adapted_to_groups(network: nn.Module, group: Tensor, counts: Tensor, prior: float) -> Iterator[list[Tensor]]:
+def adapted_to_groups(network: nn.Module, part: Tensor, members: Tensor, prior: float) -> Iterator[list[Tensor]]:
     """As long as the context lasts, each clip of a batch is normalised by the statistics of its group.
 
     A group's mean and variance count as its n clips, the running ones as ``prior`` clips. All clips of a group have to
@@ -55,19 +55,18 @@ def adapted_to_groups(network: nn.Module, group: Tensor, counts: Tensor, prior: 
 
     Args:
         network: in evaluation mode.
-        group: (B,) int64, 0 … G − 1.
-        counts: (B,) bool, False for clips that are normalised by their group and do not count in its statistics. A
-            group in which none counts keeps the running statistics.
+        part: (B,) int64, 0 … P − 1, by whose statistics each clip is normalised.
+        members: (P, B) bool, the clips that these statistics are of; without any the running statistics stay. A clip
+            need not be a member of its part.
         prior: clips, 0 or more.
 
     Yields:
-        A list that a forward pass fills: (G, 1) the n of each group, and of each batch norm in turn (G, 2 C), sums over
+        A list that a forward pass fills: (P, 1) the n of each part, and of each batch norm in turn (P, 2 C), sums over
         the clips of their means and mean squares. Joined they are what :func:`adapted_to_sums` takes; those of parts of
         a group add up.
     """
     # Summed in float64, so that the other groups of a batch do not show in the last digits.
-    members = torch.zeros(int(group.max()) + 1, len(group), dtype=torch.float64, device=group.device)
-    members[group, torch.arange(len(group), device=group.device)] = counts.double()
+    members = members.double()
     n_clips = members.sum(dim=1, keepdim=True)
     found = [n_clips]
 
@@ -78,7 +77,7 @@ def adapted_to_groups(network: nn.Module, group: Tensor, counts: Tensor, prior: 
         found.append(members @ torch.cat([means.double(), variances.double() + means.double().square()], dim=1))
         return found[-1]
 
-    with _hooked(network, lambda norm, x: _normalized(norm, x, n_clips, sums_of(norm, x), prior, group)):
+    with _hooked(network, lambda norm, x: _normalized(norm, x, n_clips, sums_of(norm, x), prior, part)):
         yield found
 
 
@@ -110,15 +109,15 @@ def adapted_to_sums(network: nn.Module, sums: Tensor, prior: float) -> Iterator[
 
 
 def _normalized(
-    norm: nn.BatchNorm2d, x: Tensor, n_clips: Tensor, sums: Tensor, prior: float, group: Tensor | slice
+    norm: nn.BatchNorm2d, x: Tensor, n_clips: Tensor, sums: Tensor, prior: float, part: Tensor | slice
 ) -> Tensor:
-    """(B, C, H, W), from the sums (G, 2 C) over the clips of each group and whose group (B,) each clip is of."""
+    """(B, C, H, W), from the sums (P, 2 C) over parts' clips and the part (B,) that each clip is normalised by."""
     mean, square = (sums / n_clips.clamp(min=1)).chunk(2, dim=1)
     share = n_clips / (n_clips + prior).clamp(min=torch.finfo(torch.float64).tiny)
     variance = share * (square - mean.square()) + (1 - share) * norm.running_var
     scale = norm.weight * (variance + norm.eps).rsqrt()
     shift = norm.bias - (share * mean + (1 - share) * norm.running_mean) * scale
-    scale, shift = (each.to(x.dtype)[group, :, None, None] for each in (scale, shift))
+    scale, shift = (each.to(x.dtype)[part, :, None, None] for each in (scale, shift))
     return torch.addcmul(shift, x, scale)
 
 

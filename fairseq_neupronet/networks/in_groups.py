@@ -20,7 +20,7 @@ from torch import Tensor
 from fairseq_neupronet.networks.adaptive_batch_norm import adapted_to_groups, adapted_to_sums, n_sums
 from fairseq_neupronet.networks.neupronet import Classified, NeuProNet, autocast
 from fairseq_neupronet.networks.pooling import POOLINGS
-from fairseq_neupronet.profiles.batches import MOST_TOGETHER, BatchMates
+from fairseq_neupronet.profiles.batches import BatchMates, equal_parts
 from fairseq_neupronet.profiles.enrolment import Enrolment
 from fairseq_neupronet.profiles.groups import Grouping
 from fairseq_neupronet.profiles.normalization import BandNormalization
@@ -106,8 +106,8 @@ class InGroups:
             bands = sums.sum(axis=0)
             self._normalize(clips, np.broadcast_to(bands, sums.shape))
         if self.needs.norms:
-            parts = np.array_split(np.arange(len(clips)), -(-len(clips) // MOST_TOGETHER))
-            norms = sum(self._embed_group(clips, part) for part in parts)
+            parts = equal_parts(np.arange(len(clips)), len(clips))
+            norms = sum(self._embed_group(clips, np.flatnonzero(parts == part)) for part in np.unique(parts))
         else:
             self._embed_in_batches(clips, range(len(clips)))
         kept = [clip.profile if self.needs.embeddings else torch.zeros(0) for clip in clips]
@@ -208,8 +208,8 @@ class InGroups:
     @torch.no_grad()
     def _embed_group(self, clips: list[Clip], places: np.ndarray) -> np.ndarray:
         """Replace the clips of a group by their embeddings, batch norms adapting to them; returns their sums (T,)."""
-        group, counts = torch.zeros(len(places), dtype=torch.long), torch.ones(len(places), dtype=torch.bool)
-        with adapted_to_groups(self.network.backbone, group, counts, self.adaptive_prior) as found:
+        part, members = torch.zeros(len(places), dtype=torch.long), torch.ones(1, len(places), dtype=torch.bool)
+        with adapted_to_groups(self.network.backbone, part, members, self.adaptive_prior) as found:
             self._embed_at_once(clips, places)
         return torch.cat(found, dim=1)[0].numpy()
 

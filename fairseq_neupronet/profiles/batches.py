@@ -85,28 +85,39 @@ def profile_batches(
     return [batches[number] for number in rng.permutation(n_batches)]
 
 
+def equal_parts(place: np.ndarray, n_clips: np.ndarray | int) -> np.ndarray:
+    """The part of at most 128 clips that the clip at a place, from 0, of a group of so many clips falls into."""
+    return place * -(-n_clips // MOST_TOGETHER) // np.maximum(n_clips, 1)
+
+
 class BatchMates(NamedTuple):
-    """Which items share a batch, so that batch norms take the statistics of their group there.
+    """Which items share a batch, and which of them each is normalised by.
 
     Attributes:
         group: (N,) int64.
+        part: (N,) int64, the part of its group that an item is normalised by, of those that count; -1: all of them.
         counts: (N,) bool, whether an item is one of those that its group is known by.
     """
 
     group: np.ndarray
+    part: np.ndarray
     counts: np.ndarray
 
     @classmethod
     def of_lists(cls, lists: Enrolment) -> "BatchMates":
-        """Items are the members of lists; a clip, the first of its list, is not one of those enrolled for it."""
-        counts = np.ones(lists.offsets[-1], bool)
-        counts[lists.offsets[:-1]] = False
-        return cls(np.repeat(np.arange(len(lists.sizes)), lists.sizes), counts)
+        """Items are the members of lists; a clip, the first of its list, is not one of those enrolled for it.
+
+        Where more than 128 are enrolled they are normalised in equal parts, as where they are remembered.
+        """
+        group = np.repeat(np.arange(len(lists.sizes)), lists.sizes)
+        place = np.arange(len(group)) - lists.offsets[group] - 1
+        part = np.where(place < 0, -1, equal_parts(place, lists.sizes[group] - 1))
+        return cls(group, part, place >= 0)
 
     @classmethod
     def of_batches(cls, codes: np.ndarray) -> "BatchMates":
         """Items of equal codes (N,) that come in the same batch; all count."""
-        return cls(codes, np.ones(len(codes), bool))
+        return cls(codes, np.zeros(len(codes), np.int64), np.ones(len(codes), bool))
 
     @classmethod
     def of_partition(cls, codes: np.ndarray, keys: Callable[[], np.ndarray]) -> "BatchMates":
@@ -128,10 +139,17 @@ class BatchMates(NamedTuple):
         return cls.of_batches(codes)
 
     def of_batch(self, items: np.ndarray) -> dict[str, torch.Tensor]:
-        """``group`` (B,), 0 … G − 1, and ``counts`` (B,) of some items; an item alone does not count."""
+        """By what each of some items is normalised, for ``adapted_to_groups``; an item alone does not count.
+
+        Returns:
+            ``part`` (B,) int64, 0 … P − 1, and ``members`` (P, B) bool, the items that make a part's statistics.
+        """
         _, group, sizes = np.unique(self.group[items], return_inverse=True, return_counts=True)
         counts = self.counts[items] & (sizes[group] > 1)
-        return {"group": torch.from_numpy(group), "counts": torch.from_numpy(counts)}
+        pairs, part = np.unique(np.stack([group, self.part[items]]), axis=1, return_inverse=True)
+        of_part = (pairs[1][:, None] < 0) | (pairs[1][:, None] == self.part[items])
+        members = (pairs[0][:, None] == group) & of_part & counts
+        return {"part": torch.from_numpy(part.reshape(-1)), "members": torch.from_numpy(members)}
 
     def batches(
         self, indices: np.ndarray, lengths: np.ndarray, max_tokens: int | None, max_sentences: int | None

@@ -5,10 +5,13 @@ import pytest
 import torch
 from torch import nn
 
+from fairseq_neupronet.networks.adaptive_batch_norm import adapted_to_batch
 from fairseq_neupronet.networks.fusion import build_fusion
 from fairseq_neupronet.networks.in_groups import InGroups, classify_embedded
 from fairseq_neupronet.networks.neupronet import NeuProNet
 from fairseq_neupronet.networks.pooling import ProfilePooling
+from fairseq_neupronet.profiles.batches import BatchMates
+from fairseq_neupronet.profiles.enrolment import Enrolment
 from fairseq_neupronet.profiles.groups import Grouping
 from fairseq_neupronet.profiles.normalization import BandNormalization, BandStatistics
 from fairseq_neupronet.profiles.profile import Needs
@@ -124,3 +127,19 @@ def test_pooling_in_chunks_is_pooling_at_once():
     close(found.pooled, expected.pooled)
     nothing = classify_embedded(network, clip[:3], profile[:3], Grouping.partition(np.zeros(0, int)))
     assert nothing.logits.shape == (0, 3)
+
+
+@pytest.mark.parametrize("n_enrolled", [2, 128, 130, 300])
+@torch.no_grad()
+def test_many_enrolled_clips_are_the_same_to_validation_and_to_what_is_remembered(n_enrolled):
+    """A batch of evaluation holds a clip and all that are enrolled for it; a bank holds the sums of their parts."""
+    clips = list(np.random.default_rng(2).normal(size=(n_enrolled + 2, N_MELS, 4)))
+    in_groups = engine(pooled=False, bands=False)
+    offsets = np.array([0, n_enrolled + 1, n_enrolled + 2])
+    lists = Enrolment(offsets, np.array([0, *range(2, n_enrolled + 2), 1]))  # the second clip has none enrolled
+    batch = {"together": BatchMates.of_lists(lists).of_batch(np.arange(n_enrolled + 2))}
+    source = torch.from_numpy(np.stack([clips[member] for member in lists.members]))
+    with adapted_to_batch(in_groups.network.backbone, batch, in_groups.adaptive_prior):
+        logits = in_groups.network(source, torch.zeros(len(source), 4, dtype=torch.bool)).logits
+    remembered = in_groups.remember(clips[2:])
+    close(logits[[0, -1]], in_groups.classify(clips[:2], [remembered, None]).logits)
