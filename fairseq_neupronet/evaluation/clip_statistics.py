@@ -10,12 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from fairseq_neupronet.data.clip_files import ClipFiles
-from fairseq_neupronet.data.labels import read_labels, read_recordings
-from fairseq_neupronet.data.manifest import Manifest, clip_keys, read_manifest
+from fairseq_neupronet.data.manifest import Manifest, clip_keys, read_labels, read_manifest, read_recordings
 from fairseq_neupronet.errors import InputError
 from fairseq_neupronet.profiles.groups import Grouping
-from fairseq_neupronet.profiles.protocols import Protocol, group_clips
-from fairseq_neupronet.profiles.shuffling import shuffled_profiles
+from fairseq_neupronet.profiles.protocols import Protocol, group_clips, shuffled_profiles
 
 PARTS = 10
 _LEAST_DEVIATION = 0.1  # of a band, as a share of the clip's: a band that hardly moves is not blown up
@@ -146,11 +144,11 @@ def read_clips(folder: Path, splits: tuple[str, ...], classes: list[str]) -> tup
             own = np.array([codes.setdefault(name, len(codes)) for name in manifest.profile_names])
             profile = own[manifest.profiles]
             seen[split] = set(manifest.profile_names)
-        recording = read_recordings(folder / f"{split}.recording", manifest)
+        recording = read_recordings(manifest)
         parts.append(
             Clips(
                 statistics_of_split(manifest),
-                read_labels(folder / f"{split}.label", manifest, classes, classes),
+                read_labels(manifest, classes, classes),
                 profile,
                 np.full(len(manifest), split),
                 clip_keys(manifest, rows),

@@ -67,7 +67,7 @@ def by_hand(folder, centre):
         data[split] = x, y
     scaler = StandardScaler().fit(data["train"][0])
     found = []
-    for strength in (0.001, 0.01, 0.1):
+    for strength in (0.003, 0.01, 0.03):
         model = LogisticRegression(C=strength, max_iter=2000, tol=1e-6).fit(
             scaler.transform(data["train"][0]), data["train"][1]
         )
@@ -101,8 +101,8 @@ def test_a_profile_without_a_sound_of_its_own_is_not_shown_to_be_worth_anything(
 
 def test_centring_by_groups_of_one_class_removes_the_class(tmp_path):
     kept, lines = probe(write(tmp_path / "data", one_class=True, signal=3.0), ["single", "full"])
-    assert kept["protocols"]["single"]["accuracy"] > 0.9
-    assert kept["protocols"]["full"]["accuracy"] < 0.7
+    assert kept["protocols"]["single"]["accuracy"] > 0.8
+    assert kept["protocols"]["full"]["accuracy"] == pytest.approx(kept["chance"]["accuracy"], abs=0.1)
     assert "harmful" in lines[-1] and "100% of the clips are in groups of one class" in lines[-1]
 
 
