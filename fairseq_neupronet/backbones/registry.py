@@ -17,6 +17,7 @@ _STRIDE = 32  # the networks halve both axes five times
 _BUILT_IN = (
     "fairseq_neupronet.backbones.efficientnet",
     "fairseq_neupronet.backbones.resnet",
+    "fairseq_neupronet.backbones.small_cnn",
     "fairseq_neupronet.backbones.wav2vec2.backbone",
 )
 _REGISTRY: dict[str, Callable[..., "Backbone"]] = {}
