@@ -16,6 +16,7 @@ _STRIDE = 32  # the networks halve both axes five times
 # Imported on first use: most need a library of their own.
 _BUILT_IN = (
     "fairseq_neupronet.backbones.image_networks",
+    "fairseq_neupronet.backbones.small_cnn",
     "fairseq_neupronet.backbones.wav2vec2.backbone",
 )
 _REGISTRY: dict[str, Callable[..., "Backbone"]] = {}
