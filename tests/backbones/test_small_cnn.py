@@ -11,7 +11,8 @@ from fairseq_neupronet.errors import InputError
 
 
 def build(n_mels, channels=(4, 6), dropout=0.0):
-    config = SimpleNamespace(small_cnn=SimpleNamespace(channels=channels, dropout=dropout))
+    sizes = SimpleNamespace(channels=channels, dropout=dropout)
+    config = SimpleNamespace(small_cnn=sizes, batch_norm_momentum=0.1, backbone_path=None)
     return build_backbone("small_cnn", n_mels, 5, config)
 
 
