@@ -74,9 +74,6 @@ def build_backbone(name: str, n_mels: int, embed_dim: int, config) -> Backbone:
         )
     backbone = _REGISTRY[name](n_mels, embed_dim, config)
     backbone.name = name
-    # Statistics that come with weights are those of many batches, whatever their count says.
-    if config.batch_norm_momentum is not None and not config.backbone_path:
-        average_from_the_first_batch(backbone)
     return backbone
 
 

@@ -4,7 +4,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fairseq_neupronet.backbones.registry import Backbone, is_one_value, register_backbone, running_statistics
+from fairseq_neupronet.backbones.registry import (
+    Backbone,
+    average_from_the_first_batch,
+    is_one_value,
+    register_backbone,
+    running_statistics,
+)
 from fairseq_neupronet.errors import InputError
 
 
@@ -38,6 +44,7 @@ class SmallCnnBackbone(Backbone):
         n_bands = -(-n_mels // self.factor)
         self.dropout = nn.Dropout(dropout)
         self.projection = nn.Linear(2 * before * n_bands, embed_dim)
+        average_from_the_first_batch(self)
         # Convolutions run faster so on a CPU; the numbers are the same.
         self.to(memory_format=torch.channels_last)
 

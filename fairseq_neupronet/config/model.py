@@ -128,10 +128,7 @@ class NeuProNetOptions:
     apply_mask: bool = option(True, "span and channel masks on the transformers' clip embeddings in training")
     final_dropout: float = option(0.0, "before the transformers' projection")
     batch_norm_momentum: float | None = option(
-        0.1,
-        "of EfficientNet, and in all backbones batch t weighs 1/t until that is less; null: as the network's library "
-        "has it (EfficientNet's .01 spoils evaluation after short trainings)",
-        advanced=True,
+        0.1, "of EfficientNet; null keeps its own .01, which spoils evaluation after short trainings", advanced=True
     )
     decoder_embed_dim: int = option(256, "width of clip and profile embeddings")
     profile_extractor_path: str | None = option(
