@@ -114,31 +114,38 @@ def _predict(
     if subset != "train":
         x = clips.centred(protocol, seed, clips.statistics[train].mean(axis=0))
         valid = np.flatnonzero(clips.split == "valid") if subset != "valid" else np.array([], int)
-        strength = strength or _choose(x, clips, train, valid, seed)
-        return _fitted(x[train], clips.target[train], strength).predict(x[clips.split == subset]), strength
+        strength, model = (strength, None) if strength else _choose(x, clips, train, valid, seed)
+        model = model or _fitted(x[train], clips.target[train], strength)
+        return model.predict(x[clips.split == subset]), strength
     predictions, chosen = np.empty(len(train), np.int64), []
     for kept, held in _grouped_folds(clips.target[train], clips.profile[train], seed):
         x = clips.centred(protocol, seed, clips.statistics[kept].mean(axis=0))
-        chosen.append(strength or _choose(x, clips, kept, np.array([], int), seed))
+        chosen.append(strength or _choose(x, clips, kept, np.array([], int), seed)[0])
         predictions[held] = _fitted(x[kept], clips.target[kept], chosen[-1]).predict(x[held])
     return predictions, float(np.median(chosen))
 
 
-def _choose(x: np.ndarray, clips: Clips, train: np.ndarray, valid: np.ndarray, seed: int) -> float:
-    """The regularisation of the highest accuracy on the validation clips, or on grouped folds where there are none."""
+def _choose(x: np.ndarray, clips: Clips, train: np.ndarray, valid: np.ndarray, seed: int) -> tuple[float, object]:
+    """The regularisation of the highest accuracy on the validation clips, or on grouped folds where there are none.
+
+    Returns:
+        It, and the model that was fitted with it to all training clips; None where folds were held out.
+    """
     if len(valid):
-        parts = [(train, valid)]
-    else:
-        folds = _grouped_folds(clips.target[train], clips.profile[train], seed)
-        parts = [(train[kept], train[held]) for kept, held in folds]
+        models = [_fitted(x[train], clips.target[train], c) for c in _STRENGTHS]
+        best = int(np.argmax([(model.predict(x[valid]) == clips.target[valid]).sum() for model in models]))
+        return _STRENGTHS[best], models[best]
+    folds = [
+        (train[kept], train[held]) for kept, held in _grouped_folds(clips.target[train], clips.profile[train], seed)
+    ]
     right = [
         sum(
             (_fitted(x[kept], clips.target[kept], c).predict(x[held]) == clips.target[held]).sum()
-            for kept, held in parts
+            for kept, held in folds
         )
         for c in _STRENGTHS
     ]
-    return _STRENGTHS[int(np.argmax(right))]
+    return _STRENGTHS[int(np.argmax(right))], None
 
 
 def _fitted(x: np.ndarray, target: np.ndarray, strength: float):
