@@ -16,6 +16,7 @@ _STRIDE = 32  # the networks halve both axes five times
 # Imported on first use: most need a library of their own.
 _BUILT_IN = (
     "fairseq_neupronet.backbones.image_networks",
+    "fairseq_neupronet.backbones.small_cnn",
     "fairseq_neupronet.backbones.wav2vec2.backbone",
 )
 _REGISTRY: dict[str, Callable[..., "Backbone"]] = {}
@@ -79,6 +80,30 @@ def build_backbone(name: str, n_mels: int, embed_dim: int, config) -> Backbone:
 def is_one_value(image: Tensor) -> bool:
     """Whether such networks end with one value a channel for a batch (B, …, H, W)."""
     return len(image) == 1 and max(image.shape[-2:]) <= _STRIDE
+
+
+def average_from_the_first_batch(network: nn.Module) -> None:
+    """Let running statistics be the plain mean over the batches so far, until each weighs as little as the momentum.
+
+    The weight of batch t, from 1 on, is max(momentum, 1 / t), t being the layer's own count, which checkpoints hold. By
+    the momentum alone they are near their initial values for the first dozens of updates, and evaluation is useless.
+    """
+    for norm in _batch_norms(network):
+        norm.least_momentum = norm.momentum
+    network.register_forward_pre_hook(_weigh_batch)
+
+
+def _weigh_batch(network: nn.Module, inputs: tuple) -> None:
+    for norm in _batch_norms(network):
+        # A count is read until the momentum is reached, and no more: on a GPU each reading waits for the device.
+        if norm.training and hasattr(norm, "least_momentum"):
+            norm.momentum = max(norm.least_momentum, 1 / (int(norm.num_batches_tracked) + 1))
+            if norm.momentum == norm.least_momentum:
+                del norm.least_momentum
+
+
+def _batch_norms(network: nn.Module) -> Iterator[nn.BatchNorm2d]:
+    return (module for module in network.modules() if isinstance(module, nn.BatchNorm2d))
 
 
 @contextlib.contextmanager

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from fairseq_neupronet.config.data import FinetuningOptions
+from fairseq_neupronet.evaluation.intervals import DRAWS_AT_ONCE, RESAMPLES, bootstrap_interval
 from fairseq_neupronet.evaluation.metrics import icbhi_metrics, macro_f1
 
 NORMAL_CLASS = FinetuningOptions.normal_class
-RESAMPLES = 10_000
 EXACT_BELOW = 20  # profiles; 2 ** 19 sign patterns are a moment's work
-_DRAWS_AT_ONCE = 4_000_000
 _COUNTS_AT_ONCE = 4_000_000
 
 
@@ -77,30 +76,6 @@ def compare_sums(sums: np.ndarray, counts: np.ndarray, resamples: int = RESAMPLE
     return Comparison(float(sums.sum() / n_clips), low, high, p, exact, n_clips, len(sums))
 
 
-def bootstrap_interval(
-    sums: np.ndarray, counts: np.ndarray, resamples: int = RESAMPLES, seed: int = 0, level: float = 0.95
-) -> tuple[float, float]:
-    """Percentile interval of the mean over clips when profiles are drawn with replacement.
-
-    Args:
-        sums, counts: (P,) sum of the values and number of the clips of each profile.
-        resamples: R.
-        seed: of the draws.
-        level: share of the resampled means within.
-    """
-    n_profiles = len(sums)
-    if n_profiles < 2:
-        return float("nan"), float("nan")
-    rng = np.random.default_rng(seed)
-    means = np.empty(resamples)
-    at_once = max(1, _DRAWS_AT_ONCE // n_profiles)
-    for start in range(0, resamples, at_once):
-        drawn = rng.integers(n_profiles, size=(min(at_once, resamples - start), n_profiles), dtype=np.int32)
-        means[start : start + at_once] = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
 def exact_sign_flip_p(sums: np.ndarray) -> float:
     """Share of all 2 ** P sign patterns whose sum is at least as far from 0 as the observed one."""
     flipped = np.zeros(1)
@@ -113,7 +88,7 @@ def random_sign_flip_p(sums: np.ndarray, draws: int = RESAMPLES, seed: int = 0) 
     """The same of random sign patterns, the observed one counted among them, so that it is never 0."""
     rng = np.random.default_rng(seed)
     extreme = 0
-    at_once = max(1, _DRAWS_AT_ONCE // len(sums))
+    at_once = max(1, DRAWS_AT_ONCE // len(sums))
     for start in range(0, draws, at_once):
         signs = rng.integers(2, size=(min(at_once, draws - start), len(sums)), dtype=np.int8) * 2 - 1
         extreme += int(_as_extreme(signs @ sums, sums).sum())

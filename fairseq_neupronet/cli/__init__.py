@@ -3,11 +3,11 @@
 import argparse
 import sys
 
-from fairseq_neupronet.cli import benchmark, convert, embed, enrol, evaluate, predict, prepare, serve
+from fairseq_neupronet.cli import benchmark, convert, embed, enrol, evaluate, predict, prepare, probe, serve
 from fairseq_neupronet.errors import InputError
 
 _GROUPS = {
-    "data": (prepare.add_synthesize, prepare.add_prepare),
+    "data": (prepare.add_synthesize, prepare.add_prepare, probe.add_parser),
     "training": (benchmark.add_benchmark, convert.add_convert),
     "evaluation": (evaluate.add_parser, benchmark.add_report, convert.add_info),
     "use of a trained model": (

@@ -121,13 +121,17 @@ def options_page() -> str:
 
 def _table(sections: dict[str, type], advanced: bool = False) -> str:
     """A table of the options of some dataclasses; the keys are what their names begin with."""
-    rows = [
-        f"| `{prefix}{field.name}` | {_page_value(default_of(field))} | {_help(field)} |"
-        for prefix, options in sections.items()
-        for field in written(options, prefix.rstrip("."))
-        if field.metadata["advanced"] == advanced
-    ]
+    rows = [row for prefix, options in sections.items() for row in _rows(prefix, options, advanced)]
     return "\n".join(["| option | default | |", "|---|---|---|", *rows])
+
+
+def _rows(prefix: str, options: type, advanced: bool) -> Iterator[str]:
+    for field in written(options, prefix.rstrip(".")):
+        name, value = prefix + field.name, default_of(field)
+        if field.metadata["advanced"] == advanced:
+            yield f"| `{name}` | {_page_value(value)} | {_help(field)} |"
+        if dataclasses.is_dataclass(value) and not isinstance(value, SpectrogramWav2Vec2Options):
+            yield from _rows(f"{name}.", type(value), advanced)
 
 
 def _page_value(value: Any) -> str:

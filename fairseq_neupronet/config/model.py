@@ -102,13 +102,21 @@ class SpectrogramWav2Vec2Options:
 
 
 @dataclass
+class SmallCnnOptions:
+    """Options of the backbone ``small_cnn``."""
+
+    channels: list[int] = option([32, 64, 128], "of each block of convolution, batch norm and pooling")
+    dropout: float = option(0.2, "before the embedding")
+
+
+@dataclass
 class NeuProNetOptions:
     """Options of the classifier ``NeuProNet``."""
 
     backbone: str = option(
         "spectrogram_wav2vec2",
-        "spectrogram_wav2vec2, efficientnet-b0 … b7, resnet18/34/50, or a registered one; none: the profile branch "
-        "alone",
+        "spectrogram_wav2vec2, small_cnn, efficientnet-b0 … b7, resnet18/34/50, or a registered one; none: the profile "
+        "branch alone",
     )
     backbone_path: str | None = option(
         None,
@@ -116,6 +124,7 @@ class NeuProNetOptions:
         "torchvision; nothing is downloaded",
     )
     transformer: SpectrogramWav2Vec2Options = option(SpectrogramWav2Vec2Options, "the spectrogram_wav2vec2 backbone")
+    small_cnn: SmallCnnOptions = option(SmallCnnOptions, "the small_cnn backbone")
     apply_mask: bool = option(True, "span and channel masks on the transformers' clip embeddings in training")
     final_dropout: float = option(0.0, "before the transformers' projection")
     batch_norm_momentum: float | None = option(

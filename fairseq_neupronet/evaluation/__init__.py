@@ -3,5 +3,5 @@
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__, submodules=("evaluate", "metrics", "outputs", "plan", "session")
+    __name__, submodules=("evaluate", "floor", "intervals", "metrics", "outputs", "plan", "probe", "session")
 )

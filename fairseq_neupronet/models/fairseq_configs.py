@@ -9,7 +9,7 @@ from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 
 from fairseq_neupronet.config.criterion import CriterionOptions
 from fairseq_neupronet.config.data import DataOptions, FinetuningOptions
-from fairseq_neupronet.config.model import NeuProNetOptions, SpectrogramWav2Vec2Options
+from fairseq_neupronet.config.model import NeuProNetOptions, SmallCnnOptions, SpectrogramWav2Vec2Options
 
 
 def with_options(options: type) -> Callable[[type], type]:
@@ -74,9 +74,15 @@ class SpectrogramWav2Vec2Config(FairseqDataclass):
     """The options of the model ``spectrogram_wav2vec2``."""
 
 
+@with_options(SmallCnnOptions)
+class SmallCnnConfig(FairseqDataclass):
+    """The options of the backbone ``small_cnn``."""
+
+
 @with_options(NeuProNetOptions)
 class NeuProNetConfig(FairseqDataclass):
     """The options of the model ``NeuProNet``."""
 
     transformer: SpectrogramWav2Vec2Config
+    small_cnn: SmallCnnConfig
     profile_extractor: SpectrogramWav2Vec2Config

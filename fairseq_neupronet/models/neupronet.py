@@ -54,7 +54,7 @@ def _check_combination(cfg: NeuProNetConfig) -> None:
         raise InputError("model.freeze_backbone=true: model.backbone=none has no weights; leave it out")
     if fusion == "profile" and backbone != NO_BACKBONE and pooling == "mean":
         raise InputError(
-            f"model.fusion=profile: with model.pooling=mean nothing hears the backbone {backbone}; set "
+            f"model.fusion=profile: with model.pooling=mean nothing uses the backbone {backbone}; set "
             "model.backbone=none, or a pooling that attends to the clip"
         )
     if cfg.gather_profiles and grouping != "in_batch":

@@ -94,7 +94,7 @@ def adapted_to_sums(network: nn.Module, sums: Tensor, prior: float) -> Iterator[
 
     Args:
         network: in evaluation mode.
-        sums: (B, 1 + S) float64, a row for each clip; zeros for one that is heard alone.
+        sums: (B, 1 + S) float64, a row for each clip; zeros for one by itself.
         prior: clips, 0 or more.
     """
     n_clips, begin = sums[:, :1], 1

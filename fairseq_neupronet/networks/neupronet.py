@@ -205,10 +205,10 @@ class NeuProNet(nn.Module):
         fused, pooled = clip, None
         if self.profiling:
             if codes is not None:
-                heard, pooled = self.pooling.within(clip, profile, codes)
+                attended, pooled = self.pooling.within(clip, profile, codes)
             else:
-                heard, pooled = self.pooling(clip, profile, same_profile)
-            fused = self.fusion(heard, pooled)
+                attended, pooled = self.pooling(clip, profile, same_profile)
+            fused = self.fusion(attended, pooled)
         return Classified(self.head(fused), fused, clip, profile, pooled=pooled)
 
     def forward(

@@ -178,7 +178,7 @@ def _attention(*steps: str) -> PoolingFunction:
 
     def pool(clip: Tensor, profile: Tensor, same_profile: Tensor, options: PoolingOptions) -> Tensor:
         gate = torch.softmax(profile, dim=-1) if "profile" in steps else None
-        scale, strangers = None, ~same_profile
+        scale, others = None, ~same_profile
         if "cosine" in steps or "dot" in steps:
             product = clip @ profile.mT
             if gate is not None:
@@ -193,12 +193,12 @@ def _attention(*steps: str) -> PoolingFunction:
         if "dot" in steps:
             scores = (product if scale is None else scale * product) / options.temperature
             # The lowest finite number, not -inf: a row without any member stays finite, and so do its gradients.
-            scores = scores.masked_fill(strangers, torch.finfo(scores.dtype).min)
+            scores = scores.masked_fill(others, torch.finfo(scores.dtype).min)
             weights = torch.softmax(scores, dim=-1)
         else:
             weights = same_profile / same_profile.sum(-1, keepdim=True).clamp(min=1).to(clip.dtype)
-        # A stranger's scale must not turn 0 * inf into NaN, nor a row without members into a uniform softmax.
-        weights = (weights if scale is None else weights * scale).masked_fill(strangers, 0)
+        # Another group's scale must not turn 0 * inf into NaN, nor a row without members into a uniform softmax.
+        weights = (weights if scale is None else weights * scale).masked_fill(others, 0)
         pooled = weights @ profile
         return pooled if gate is None else pooled + clip * (weights @ gate)
 

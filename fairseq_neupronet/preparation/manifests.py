@@ -114,7 +114,7 @@ def _warnings(groups, classes) -> list[str]:
     if shared:
         warnings.append(
             f"{len(shared)} of {len(in_splits)} profiles lie in two splits or more (e.g. {shared[0]}): "
-            "training has heard sources that it is tested on"
+            "sources that are tested on are trained on as well"
         )
     several = [counts for profiles in groups.values() for counts in profiles.values() if counts.total() > 1]
     pure = sum(len(counts) == 1 for counts in several)

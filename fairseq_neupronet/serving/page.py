@@ -61,11 +61,11 @@ def make_page(session: Session) -> gradio.Blocks:
                 picture = gradio.HTML(elem_classes="picture", elem_id="picture")
         results = [said, probabilities, window, picture]
 
-        def answer(heard: Recording | None, name: str, number: int) -> list:
-            if heard is None:
+        def answer(recording: Recording | None, name: str, number: int) -> list:
+            if recording is None:
                 return [_said("No clip yet."), None, gradio.Slider(visible=False), ""]
             try:
-                found = session.answer(heard, name or None, int(number))
+                found = session.answer(recording, name or None, int(number))
             except InputError as error:
                 return [_said(str(error), wrong=True), None, gradio.Slider(visible=False), ""]
             n_windows = len(found.prediction.times)
@@ -77,16 +77,16 @@ def make_page(session: Session) -> gradio.Blocks:
                 label=f"Which of {n_windows} windows is shown below",
             )
             shown = dict(zip(found.prediction.classes, found.prediction.probabilities.tolist(), strict=True))
-            return [_verdict(heard, found), shown, slider, _picture(found)]
+            return [_verdict(recording, found), shown, slider, _picture(found)]
 
         def take(path: str | None, name: str):
             if path is None:
                 return [gradio.skip()] * 6
             try:
-                heard = session.take(path)
+                recording = session.take(path)
             except InputError as error:
                 return [None, None, _said(str(error), wrong=True), None, gradio.Slider(visible=False), ""]
-            return [None, heard, *answer(heard, name, 1)]
+            return [None, recording, *answer(recording, name, 1)]
 
         clip.input(take, [clip, profile], [clip, recording, *results], **_CALL)
         window.release(answer, [recording, profile, window], results, **_CALL)
@@ -126,8 +126,8 @@ class _Enrolment:
         kept = chosen if chosen in self.session.profiles else _NOBODY
         return [_profiles(self.session), gradio.Dropdown(_choices(self.session), value=kept)]
 
-    def _enrol_clip(self, name: str, heard: Recording | None, chosen: str) -> list:
-        return self._told(lambda: self._enrol(name, [heard] if heard else []), chosen)
+    def _enrol_clip(self, name: str, recording: Recording | None, chosen: str) -> list:
+        return self._told(lambda: self._enrol(name, [recording] if recording else []), chosen)
 
     def _enrol_files(self, name: str, paths: list[str] | None, chosen: str) -> list:
         return [None, *self._told(lambda: self._enrol(name, self.session.take_all(paths or [])), chosen)]
@@ -162,7 +162,7 @@ def _introduction(session: Session) -> str:
         f"<h1>{TITLE}</h1><p>{html.escape(str(model.checkpoint.path))}: {len(model.classes)} classes "
         f"({html.escape(', '.join(model.classes[:12]))}{', …' if len(model.classes) > 12 else ''}). "
         f"Any audio format, up to {limits.seconds:g}&nbsp;s and {limits.megabytes:g}&nbsp;MB. Files are removed once "
-        f"they are heard, and nothing is sent to any other place.{html.escape(profiles)}</p>"
+        f"they are classified, and nothing is sent to any other place.{html.escape(profiles)}</p>"
     )
 
 
@@ -170,16 +170,16 @@ def _said(sentence: str, wrong: bool = False) -> str:
     return f'<div class="said{" wrong" if wrong else ""}" role="status">{html.escape(sentence)}</div>'
 
 
-def _verdict(heard: Recording, found: Answer) -> str:
+def _verdict(recording: Recording, found: Answer) -> str:
     prediction = found.prediction
     text = (
         f'<b class="label">{html.escape(prediction.label)}</b> {prediction.probability:.3f}, '
-        f"{html.escape(heard.name)}, {heard.seconds:.2f} s, "
-        + (f"with profile <b>{html.escape(prediction.profile)}</b>" if found.alone else "heard alone")
+        f"{html.escape(recording.name)}, {recording.seconds:.2f} s, "
+        + (f"with profile <b>{html.escape(prediction.profile)}</b>" if found.alone else "by itself")
     )
     if found.alone:
-        text += f"<br>Heard alone: {html.escape(found.alone.label)} {found.alone.probability:.3f}"
-    sound = base64.b64encode(heard.as_wav()).decode()
+        text += f"<br>By itself: {html.escape(found.alone.label)} {found.alone.probability:.3f}"
+    sound = base64.b64encode(recording.as_wav()).decode()
     player = f'<audio controls src="data:audio/wav;base64,{sound}"></audio>'
     return f'<div class="said" role="status">{text}{player}</div>'
 
@@ -199,4 +199,4 @@ def _profiles(session: Session) -> str:
 
 
 def _choices(session: Session) -> list[tuple[str, str]]:
-    return [("nobody's: hear it alone", _NOBODY), *((name, name) for name in session.profiles)]
+    return [("no profile: the clip by itself", _NOBODY), *((name, name) for name in session.profiles)]

@@ -18,6 +18,7 @@ from fairseq_neupronet.models.neupronet import NeuProNetConfig
 slow = pytest.mark.slow
 KINDS = [
     "spectrogram_wav2vec2",
+    "small_cnn",
     "efficientnet-b0",
     "efficientnet-b1",
     *(pytest.param(f"efficientnet-b{size}", marks=slow) for size in range(2, 8)),
@@ -239,7 +240,7 @@ def test_code_in_a_checkpoint_is_not_run(corpus, tmp_path):
 # ---- freezing ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("backbone", ["spectrogram_wav2vec2", "efficientnet-b0", "resnet18"])
+@pytest.mark.parametrize("backbone", ["spectrogram_wav2vec2", "small_cnn", "efficientnet-b0", "resnet18"])
 def test_frozen_networks_stand_still_for_their_updates_running_statistics_included(corpus, backbone):
     task = tiny.build_task(corpus, profiling=True)
     model = tiny.build_model(
@@ -267,7 +268,7 @@ def test_frozen_networks_stand_still_for_their_updates_running_statistics_includ
     assert all(module.training for module in model.backbone.modules())
 
 
-@pytest.mark.parametrize("backbone", ["spectrogram_wav2vec2", "efficientnet-b0", "resnet18"])
+@pytest.mark.parametrize("backbone", ["spectrogram_wav2vec2", "small_cnn", "efficientnet-b0", "resnet18"])
 def test_networks_frozen_for_the_whole_training_never_reach_the_optimiser_nor_move(corpus, backbone):
     task = tiny.build_task(corpus, profiling=True)
     model = tiny.build_model(task, backbone=backbone, freeze_backbone=True, freeze_profile_extractor=True).train()

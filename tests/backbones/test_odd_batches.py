@@ -13,7 +13,7 @@ def short(tmp_path_factory):
     return tiny.write_corpus(tmp_path_factory.mktemp("short") / "data", clips={"train": 8, "valid": 4}, frames=(4, 4))
 
 
-@pytest.mark.parametrize("backbone", ["efficientnet-b0", "resnet18"])
+@pytest.mark.parametrize("backbone", ["small_cnn", "efficientnet-b0", "resnet18"])
 def test_a_small_clip_alone_in_a_batch_is_trained_on_by_the_running_statistics(corpus, backbone):
     model = tiny.build_model(tiny.build_task(corpus), backbone=backbone).train().backbone
     for module in model.modules():

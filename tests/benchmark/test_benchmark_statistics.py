@@ -8,6 +8,7 @@ from scipy import stats
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 
 from fairseq_neupronet.benchmark import statistics
+from fairseq_neupronet.evaluation import intervals
 
 N_PROFILES, CLIPS = 30, 20
 
@@ -83,7 +84,7 @@ def test_the_bootstrap_equals_a_plain_loop():
 def test_the_bootstrap_is_the_same_however_much_it_draws_at_once(monkeypatch):
     sums, counts = np.random.default_rng(6).normal(size=11), np.full(11, 3)
     whole = statistics.bootstrap_interval(sums, counts, resamples=500)
-    monkeypatch.setattr(statistics, "_DRAWS_AT_ONCE", 70)
+    monkeypatch.setattr(intervals, "DRAWS_AT_ONCE", 70)
     assert statistics.bootstrap_interval(sums, counts, resamples=500) == pytest.approx(whole)
 
 

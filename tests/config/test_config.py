@@ -58,7 +58,8 @@ def test_the_page_lists_every_option_of_a_user_once_and_the_advanced_ones_at_its
     listed = [*common, *advanced]
     # The loss of pretraining has weights of its own.
     assert sorted(name for name in listed if listed.count(name) > 1) == ["criterion.loss_weights"] * 2
-    assert set(listed) == {name for name in fine_tuning if not name.endswith("._name")} | network | pretraining
+    small = {f"model.small_cnn.{field.name}" for field in dataclasses.fields(model.SmallCnnOptions)}
+    assert set(listed) == {name for name in fine_tuning if not name.endswith("._name")} | network | small | pretraining
     assert {"task.data", "task.profiling", "model.backbone", "model.pooling", "encoder_layers"} <= set(common)
     assert {"model.auto_encoder", "model.fusion_rank", "criterion.sup_contrast", "quantize_targets"} <= set(advanced)
 
@@ -87,7 +88,7 @@ def test_fairseq_has_every_option_with_its_default_and_its_help(stage, section):
         if field.name in offered and not dataclasses.is_dataclass(field.type):
             assert offered[field.name].help == field.metadata["help"]
             assert tuple(offered[field.name].choices or ()) == field.metadata["choices"]
-    assert set(names) - offered.keys() <= {"seed", "transformer", "profile_extractor"}
+    assert set(names) - offered.keys() <= {"seed", "transformer", "small_cnn", "profile_extractor"}
 
 
 @pytest.mark.parametrize(("stage", "section"), FAIRSEQ)

@@ -266,7 +266,7 @@ def test_batches_carry_the_shuffled_profiles(corpus):
         ({"profiling": False}, {"fusion": "gate"}, "model.fusion=gate: without profiles there is nothing to fuse"),
         ({"profiling": False}, {"grouping": "whole_split"}, "model.grouping=whole_split: without profiles"),
         ({}, {"backbone": "none", "backbone_path": "w.pt"}, "model.backbone_path=w.pt: model.backbone=none has no"),
-        ({}, {"fusion": "profile", "pooling": "mean"}, "nothing hears the backbone spectrogram_wav2vec2"),
+        ({}, {"fusion": "profile", "pooling": "mean"}, "nothing uses the backbone spectrogram_wav2vec2"),
         ({"protocol": "single"}, {"grouping": "none", "gather_profiles": True}, "model.gather_profiles=true"),
         ({"shuffle_profiles": -1}, {}, "task.shuffle_profiles=-1: a seed is 0 or more"),
         ({"shuffle_profiles_among": "clips_of_a_class"}, {}, "without task.shuffle_profiles nothing is shuffled"),

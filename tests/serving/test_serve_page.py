@@ -108,7 +108,7 @@ def test_a_clip_is_labelled_alone_and_with_a_profile_that_is_enrolled_and_forgot
     page = open_page(address)
 
     give(page, "#clip", files[5])
-    wait_for(page, "#said", "heard alone")
+    wait_for(page, "#said", "by itself")
     model = fairseq_neupronet.load(path)
     (alone,) = model.predict(files[5])
     assert shown_probability(page, alone.label) == pytest.approx(alone.probability, abs=6e-4)
@@ -125,7 +125,7 @@ def test_a_clip_is_labelled_alone_and_with_a_profile_that_is_enrolled_and_forgot
     (together,) = model.predict(files[5], "ann <b>")
     assert abs(together.probability - alone.probability) > 1e-3
     assert shown_probability(page, together.label) == pytest.approx(together.probability, abs=6e-4)
-    assert f"Heard alone: {alone.label} {alone.probability:.3f}" in page.inner_text("#said")
+    assert f"By itself: {alone.label} {alone.probability:.3f}" in page.inner_text("#said")
 
     page.click("#enrol_clip")
     wait_for(page, "#outcome", "1 clip enrolled")
@@ -133,11 +133,11 @@ def test_a_clip_is_labelled_alone_and_with_a_profile_that_is_enrolled_and_forgot
     wait_for(page, "#known", "4")  # clips; a new page knows them, and holds no recording
     assert wait_for(page, "#said", "No clip yet")
     give(page, "#clip", files[5])
-    wait_for(page, "#said", "heard alone")
+    wait_for(page, "#said", "by itself")
     page.fill("#name input, #name textarea", "ann <b>")
     page.click("#forget")
     wait_for(page, "#outcome", "forgotten")
-    wait_for(page, "#said", "heard alone")
+    wait_for(page, "#said", "by itself")
     assert "No profile is enrolled" in page.inner_text("#known")
 
     (tmp_path / "text.wav").write_text("not a sound")
@@ -157,7 +157,7 @@ def test_a_clip_is_recorded(serve, open_page):
     page.click("#clip button.record-button")
     page.wait_for_timeout(1500)
     page.click("#clip button.stop-button")
-    wait_for(page, "#said", "heard alone")
+    wait_for(page, "#said", "by itself")
 
 
 def test_a_model_without_profiles_shows_no_enrolment_and_says_why(serve, open_page, sounds):
@@ -166,4 +166,4 @@ def test_a_model_without_profiles_shows_no_enrolment_and_says_why(serve, open_pa
     assert "trained without profiles" in page.inner_text("#no_profiles")
     assert not page.locator("#profile, #name, #files, #forget").count()
     give(page, "#clip", spoken.files_of_test(sounds)[0])
-    wait_for(page, "#said", "heard alone")
+    wait_for(page, "#said", "by itself")

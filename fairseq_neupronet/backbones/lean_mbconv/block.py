@@ -62,8 +62,8 @@ def convolution_backward(
         first = column - padding[1]
         end = first + stride[1] * (gradient.shape[3] - 1) + columns.shape[3]
         within = x[..., max(0, first) : min(end, x.shape[3])]
-        heard = pad_image(within, (max(0, -first), max(0, end - x.shape[3]), padding[0], padding[0]))
-        by_columns.append(backward(gradient, heard, columns, None, stride, (0, 0), *rest, [False, True, False])[1])
+        seen = pad_image(within, (max(0, -first), max(0, end - x.shape[3]), padding[0], padding[0]))
+        by_columns.append(backward(gradient, seen, columns, None, stride, (0, 0), *rest, [False, True, False])[1])
     return by_x, torch.cat(by_columns, dim=3)
 
 
@@ -183,7 +183,7 @@ def extract_features(effnet: nn.Module, x: Tensor) -> Tensor:
 
 
 def _patches(x: Tensor, convolution: nn.Conv2d) -> Tensor:
-    """What the convolution hears for each of its outputs, as channels: its weights then are those of a 1 × 1 one."""
+    """What the convolution receives for each of its outputs, as channels: its weights then are those of a 1 × 1 one."""
     pad, padding = padding_of(convolution)
     x = F.pad(x, pad)
     shape = zip(x.shape[2:], padding, convolution.kernel_size, convolution.stride, strict=True)

@@ -124,7 +124,7 @@ class ExpansionBackward:
 
 
 class UnexpandedBackward:
-    """The same where a block has no expansion and its depthwise convolution hears the input, (B, C, H, W)."""
+    """The same where a block has no expansion and its depthwise convolution receives the input, (B, C, H, W)."""
 
     def __init__(self, x: Tensor):
         self._x, self._by_x = x, torch.empty_like(cells(x))
