@@ -22,7 +22,7 @@ import atheris
 with atheris.instrument_imports(include=["fairseq_neupronet"]):
     from fairseq_neupronet import arrays
     from fairseq_neupronet.backbones.wav2vec2.convolutions import parse_conv_spec
-    from fairseq_neupronet.data import labels, manifest, packed, text_spans  # noqa: F401
+    from fairseq_neupronet.data import clip_files, manifest, string_column  # noqa: F401
     from fairseq_neupronet.errors import InputError
 
 _ROWS = b"features\na.npy\t8\t20\tp\nb.npy\t8\t31\tq\nclips.zip:60:800\t8\t20\t\n"
@@ -56,7 +56,7 @@ class Fuzzer:
         assert len(list(found.clips)) == len(found.frames) > 0
 
     def dictionary(self, data: bytes) -> None:
-        classes = labels.read_classes(self._write("dict.label.txt", data))
+        classes = manifest.read_classes(self._write("dict.label.txt", data))
         assert len(set(classes)) == len(classes) > 0
 
     def convolutions(self, data: bytes) -> None:
