@@ -60,4 +60,4 @@ def _run(arguments: argparse.Namespace) -> None:
             model.load_bank(arguments.bank)
         n_clips = sum(model.enrol(name, files) for name, files in groups.items())
     model.save_bank(arguments.bank)
-    print(f"{arguments.bank}: {n_clips} clips enrolled, {len(model.bank.clips)} profiles")
+    print(f"{arguments.bank}: clips enrolled: {n_clips}, profiles: {len(model.bank.clips)}")
