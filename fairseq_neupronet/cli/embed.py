@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from fairseq_neupronet.cli.model_options import add_model_options, add_window_options, load_model, quiet_libraries
+from fairseq_neupronet.cli.model_options import add_model_options, add_window_options, load_model
 from fairseq_neupronet.cli.predict import add_profile_options, report_failures, sounds_and_profiles
-from fairseq_neupronet.errors import InputError
+from fairseq_neupronet.errors import InputError, quiet_libraries
 
 _DESCRIPTION = """\
 Write the embeddings of audio files into an npz file, a row a clip (a window of a long file): path, times (seconds),
@@ -42,8 +42,8 @@ def _run(arguments: argparse.Namespace) -> None:
     arrays = {name: array for name, array in vars(embeddings).items() if array is not None}
     with atomic_file(Path(arguments.out), "wb") as file:
         np.savez(file, **arrays)
-    n_heard = len(sounds) - len(failures)
-    print(f"{arguments.out}: {len(embeddings.path)} clips of {n_heard} files, {', '.join(arrays)}")
+    n_embedded = len(sounds) - len(failures)
+    print(f"{arguments.out}: {len(embeddings.path)} clips of {n_embedded} files, {', '.join(arrays)}")
     report_failures(failures, len(sounds))
 
 

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from fairseq_neupronet.cli.model_options import add_model_options, load_model, quiet_libraries
-from fairseq_neupronet.errors import InputError
+from fairseq_neupronet.cli.model_options import add_model_options, load_model
+from fairseq_neupronet.errors import InputError, quiet_libraries
 
 _DESCRIPTION = """\
 Enrol a profile (a speaker, a patient, a machine) from a few recordings of it, for neupronet predict --profile. The bank

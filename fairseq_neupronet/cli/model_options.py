@@ -1,8 +1,6 @@
 """The options that every command with a trained model has, and how they load it."""
 
 import argparse
-import contextlib
-import warnings
 
 from fairseq_neupronet.errors import InputError
 
@@ -63,11 +61,3 @@ def load_model(arguments: argparse.Namespace):
             "with neupronet evaluate, predict and enrol"
         )
     return load(arguments.path, recipe=arguments.recipe, data=arguments.data)
-
-
-@contextlib.contextmanager
-def quiet_libraries():
-    """torch recommends newer functions to whoever uses it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

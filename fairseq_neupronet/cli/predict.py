@@ -4,8 +4,8 @@ import argparse
 import os
 import sys
 
-from fairseq_neupronet.cli.model_options import add_model_options, add_window_options, load_model, quiet_libraries
-from fairseq_neupronet.errors import InputError
+from fairseq_neupronet.cli.model_options import add_model_options, add_window_options, load_model
+from fairseq_neupronet.errors import InputError, quiet_libraries
 
 _DESCRIPTION = """\
 Label audio files by a trained model: any format that libsndfile reads (wav, flac, ogg, mp3 …), any rate, any number of

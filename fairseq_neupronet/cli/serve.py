@@ -3,7 +3,8 @@
 import argparse
 import contextlib
 
-from fairseq_neupronet.cli.model_options import add_model_options, load_model, quiet_libraries
+from fairseq_neupronet.cli.model_options import add_model_options, load_model
+from fairseq_neupronet.errors import quiet_libraries
 
 _FORMATS = ("onnx", "pt2")
 _EXPORT = """\

@@ -18,10 +18,9 @@ from fairseq_neupronet.evaluation.clip_statistics import Clips, read_clips
 from fairseq_neupronet.evaluation.floor import Floor, digest, write_probe
 from fairseq_neupronet.evaluation.intervals import bootstrap_interval
 from fairseq_neupronet.evaluation.metrics import confusion_matrix
-from fairseq_neupronet.evaluation.verdict import verdict
+from fairseq_neupronet.evaluation.verdict import SINGLE, reach, verdict
 from fairseq_neupronet.profiles.protocols import Protocol
 
-SINGLE = "single"
 _STRENGTHS = (0.003, 0.01, 0.03)  # inverse regularisation; beyond them the solver takes long and validation falls
 _FOLDS = 5
 _KINDS = ("single", "enrol", "full")
@@ -70,7 +69,7 @@ def probe(folder: str | Path, protocols: list[str], subset: str | None = None, s
     correct, figures = {}, {}
     target, profile = clips.target[is_measured], clips.profile[is_measured]
     again, strengths = clips.dealt_anew(seed), {}
-    for protocol in sorted(wanted, key=_reach, reverse=True):
+    for protocol in sorted(wanted, key=lambda protocol: reach(str(protocol)), reverse=True):
         grouped = protocol.kind != "single"
         for name, variant in {str(protocol): clips, **({f"{protocol}+dealt_anew": again} if grouped else {})}.items():
             # Chosen for the largest groups, and kept for the smaller ones and the controls: it saves half of the time.
@@ -97,10 +96,6 @@ def probe(folder: str | Path, protocols: list[str], subset: str | None = None, s
     }
     path = write_probe(folder, subset, kept)
     return kept, [*_table(subset, kept, figures), *(f"note: {note}" for note in notes), f"kept in {path}", ends_with]
-
-
-def _reach(protocol: Protocol) -> float:
-    return {"single": 0.0, "full": math.inf}.get(protocol.kind, protocol.number)
 
 
 # ---- fitting ---------------------------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """One plain sentence: what the group is worth before any network."""
 
+import math
+
 import numpy as np
 
 SINGLE, CONTROL = "single", "dealt_anew"
@@ -16,7 +18,7 @@ def verdict(correct: dict, differences: dict[str, dict], target: np.ndarray, pro
     """
     if profile is None:
         return "There are no groups here, so that nothing can be said of what a group is worth."
-    name = max(differences, key=_reach, default=None)
+    name = max(differences, key=reach, default=None)
     gains = differences.get(name, {})
     if SINGLE not in gains or CONTROL not in gains:
         return "What a group is worth needs two protocols: single, and full or enrol-N."
@@ -44,9 +46,10 @@ def verdict(correct: dict, differences: dict[str, dict], target: np.ndarray, pro
     return sentence + "."
 
 
-def _reach(name: str) -> float:
-    """How many clips a protocol's group has, at most."""
-    return float("inf") if name == "full" else int(name.rpartition("-")[2])
+def reach(name: str) -> float:
+    """How many clips besides itself a clip's group has, at most, by the protocol's name."""
+    named = {SINGLE: 0.0, "full": math.inf}
+    return named[name] if name in named else int(name.rpartition("-")[2])
 
 
 def _points(gain: dict) -> str:

@@ -27,7 +27,7 @@ from stand_in_cells import (
     starts,
 )
 
-from fairseq_neupronet.benchmark import cells, runner
+from fairseq_neupronet.benchmark import cells, runner, running_cell
 from fairseq_neupronet.benchmark.benchmark import Benchmark
 from fairseq_neupronet.benchmark.cell_folder import evaluation_command
 from fairseq_neupronet.benchmark.cells import plan_cells
@@ -212,6 +212,31 @@ def test_somebody_impatient_leaves_no_training_behind(small_config, tmp_path):
         os.kill(child, signal.SIGCONT)
     assert process.wait(60) == 130
     assert not any(start_time(child) for child in children)
+
+
+def test_a_second_ctrl_c_while_a_cell_is_just_being_started_ends_it_as_well(tmp_path, monkeypatch):
+    """The first comes before the runner knows of the cell, the second while its training is waited for."""
+    stand_in_cells.install(monkeypatch)
+    monkeypatch.setenv("NAP", "600")
+    data = small_benchmark.write_folds(tmp_path / "folds", 1)
+    config = small_benchmark.write_config(tmp_path / "small.yaml", data)
+    benchmark = Benchmark.load(config, tmp_path / "out", [], only=ONE)
+    begun, waited = [], running_cell.end_group
+
+    def interrupted(lock, leader):
+        begun.extend([leader] * bool(leader))
+        if leader:
+            raise KeyboardInterrupt
+
+    def end_group(leader, *arguments):
+        signal.raise_signal(signal.SIGINT)
+        waited(leader, *arguments)
+
+    monkeypatch.setattr(CellLock, "set_group", interrupted)
+    monkeypatch.setattr(running_cell, "end_group", end_group)
+    with pytest.raises(KeyboardInterrupt):
+        run(benchmark)
+    assert len(begun) == 1 and not any(start_time(child) for child in begun)
 
 
 def test_a_cell_that_is_at_work_here_is_not_begun_twice(tmp_path):

@@ -10,9 +10,10 @@ from sklearn.preprocessing import StandardScaler
 
 from fairseq_neupronet.cli import main
 from fairseq_neupronet.errors import InputError
-from fairseq_neupronet.evaluation.clip_statistics import statistics_of_clip
+from fairseq_neupronet.evaluation.clip_statistics import Clips, statistics_of_clip
 from fairseq_neupronet.evaluation.floor import floor
 from fairseq_neupronet.evaluation.probe import probe
+from fairseq_neupronet.profiles.protocols import Protocol
 
 PROFILES = {"train": 12, "valid": 6, "test": 10}
 CLASSES = ("cough", "laugh")
@@ -188,3 +189,16 @@ def test_a_clip_of_few_frames_has_all_its_parts():
     assert found.shape == (36,) and np.isfinite(found).all()
     np.testing.assert_allclose(found[:3], clip.mean(axis=1), rtol=1e-6)
     np.testing.assert_allclose(statistics_of_clip(clip + 5)[3:], found[3:], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("protocol", ["full", "enrol-3"])
+def test_a_clip_without_others_is_centred_by_what_is_given_and_others_by_their_group(protocol):
+    statistics = np.random.default_rng(1).normal(size=(5, 4))
+    profile = np.array([3, 7, 3, 7, 9])
+    clips = Clips(statistics, np.zeros(5, int), profile, np.full(5, "test"), np.arange(5, dtype=np.uint64), None)
+    alone = np.arange(4.0)
+    found = clips.centred(Protocol.parse(protocol), 1, alone)
+    for row in range(5):
+        group = statistics[profile == profile[row]]
+        mean = group.mean(axis=0) if len(group) > 1 else alone
+        np.testing.assert_allclose(found[row], statistics[row] - mean, rtol=0, atol=1e-12)
